@@ -1,0 +1,265 @@
+"""`hf-llm VERB [override …]`: composes the configuration with Hydra, checks it, and hands it to the verb.
+
+The only module that imports Hydra. The heavy libraries are imported only when a verb really runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_llm.config import VERBS, InputError, check
+from hf_llm.config.check import nearest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+PACKAGE = Path(__file__).resolve().parent
+# In a wheel conf/ is inside the package; in a checkout, or an editable install of one, beside it.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+# verb -> (module, function, what it does)
+HANDLERS = {
+    "train": ("hf_llm.training", "train", "train a model; the same command again resumes it, or says it is complete"),
+    "evaluate": ("hf_llm.evaluation", "evaluate", "measure a trained run, or any saved model, on a split or a file"),
+    "predict": ("hf_llm.prediction", "predict", "label the rows of a file or of standard input, as JSON lines"),
+    "generate": ("hf_llm.generation", "generate", "continue a prompt, or every prompt of a file"),
+}
+
+# Keys that say which option of a group is meant, where the command names none: `data.files.train=my.txt` is enough.
+IMPLIED = {"data.files": "data=files", "data.path": "data=files", "model.pretrained": "model=pretrained"}
+
+# No timestamped directories, no directory change, no log set-up of its own: the run directory is ours (runs.py).
+HYDRA_SETTINGS = {
+    "hydra.run.dir": ".",
+    "hydra.output_subdir": "null",
+    "hydra.job.chdir": "false",
+    "hydra.sweep.dir": "outputs",
+    "hydra.sweep.subdir": ".",
+    "hydra/job_logging": "none",
+    "hydra/hydra_logging": "none",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the `hf-llm` command. Exit code 2: the input is wrong, as one line on standard error says."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    with _one_line_errors():
+        _main(argv[0] if argv else "--help", argv[1:])
+
+
+def _main(verb: str, argv: list[str]) -> None:
+    if verb in ("-h", "--help", "help"):
+        from hf_llm.help import overview
+
+        print(overview(HANDLERS, CONF))
+    elif verb == "--version":
+        from hf_llm import __version__
+
+        print(f"hf_llm {__version__}")
+    elif verb not in VERBS:
+        hint = nearest(verb, VERBS)
+        raise InputError(
+            f"{verb}: no such verb; " + (f"did you mean {hint}?" if hint else f"one of {', '.join(VERBS)}")
+        )
+    elif {"-h", "--help"} & set(argv):
+        from hf_llm.help import verb_help
+
+        print(verb_help(verb, HANDLERS, CONF, _config_dir(argv)))
+    else:
+        _run(verb, argv)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What the user got wrong is one line and exit code 2; anything else is a fault of ours and keeps its traceback."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        wrong_input = isinstance(error, InputError) or type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+        if os.environ.get("HF_LLM_DEBUG") or not wrong_input:
+            raise
+        text = str(error) if isinstance(error, InputError) else " ".join(str(error).split())
+        print(f"hf-llm: {text}", file=sys.stderr)
+        sys.exit(2)
+
+
+def compose(verb: str = "train", *overrides: str, config_dir: str | None = None) -> Any:
+    """The checked configuration of a verb, as the command line would compose it.
+
+    Args:
+        verb: train, evaluate, predict or generate; may be left out for train: `compose("model=rnn")`.
+        overrides: as on the command line: "model=gpt2", "trainer.learning_rate=3e-4".
+        config_dir: a folder of your own with more YAML files, as `--config-dir`.
+
+    Returns:
+        A `TrainConfig`, `EvaluateConfig`, `PredictConfig` or `GenerateConfig`.
+
+    Raises:
+        InputError: naming every mistake in the overrides.
+    """
+    if verb not in VERBS and "=" in verb:
+        verb, overrides = "train", (verb, *overrides)
+    if verb not in VERBS:
+        raise InputError(f"{verb}: no such verb; one of {', '.join(VERBS)}")
+    rewritten, mistakes = _prepare(verb, list(overrides), config_dir)
+    return check(_composed(verb, rewritten, config_dir), VERBS[verb], mistakes)
+
+
+def _run(verb: str, argv: list[str]) -> None:
+    """Hand over to Hydra, with its flags (`--cfg`, `--info`, `-m`, `--config-dir`, …) as in any Hydra application."""
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    args = get_args_parser().parse_args(argv)
+    overrides, mistakes = _prepare(verb, args.overrides, args.config_dir)
+    if mistakes:  # Hydra would stop at the first: find the rest, and name them together
+        check(_composed(verb, overrides, args.config_dir), VERBS[verb], mistakes)
+    if args.multirun and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("-m inside a distributed launch would sweep in every process: launch each trial by itself")
+    given = {override.split("=")[0].lstrip("+~") for override in args.overrides}
+    settings = [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in given]
+    flags = [part for part in argv if part not in args.overrides]
+    swept = _swept_keys(args.overrides)
+
+    def job(composed: Any) -> None:
+        sys.argv = command
+        with _one_line_errors():  # in here, lest Hydra print its own words first
+            cfg = check(_plain(composed), VERBS[verb])
+            if args.multirun and verb == "train":
+                cfg.run = _trial_name(cfg, composed, swept)
+            _handler(verb)(cfg)
+
+    _register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one line
+    command, sys.argv = sys.argv, [f"hf-llm {verb}", *flags, *settings, *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(job)()
+    finally:
+        sys.argv = command
+
+
+def _handler(verb: str) -> Callable[[Any], Any]:
+    module, function, _ = HANDLERS[verb]
+    return getattr(importlib.import_module(module), f"{function}_command")
+
+
+def _composed(verb: str, overrides: list[str], config_dir: str | None) -> dict[str, Any]:
+    import hydra
+
+    _register_schemas()
+    search_path = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        return _plain(hydra.compose(config_name=verb, overrides=[*search_path, *overrides]))
+
+
+def _plain(composed: Any) -> dict[str, Any]:
+    """A DictConfig -> plain containers: a ListConfig breaks JSON, model cards and pickles."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+
+
+def _register_schemas() -> None:
+    """The defaults of every verb's dataclass, as `<verb>_schema`; untyped, for `check` is to name all mistakes."""
+    from hydra.core.config_store import ConfigStore
+
+    for verb, schema in VERBS.items():
+        ConfigStore.instance().store(name=f"{verb}_schema", node=dataclasses.asdict(schema()))
+
+
+def _prepare(verb: str, overrides: list[str], config_dir: str | None) -> tuple[list[str], list[str]]:
+    """Overrides for Hydra, and what is wrong with the choices among them.
+
+    `key=value` becomes `++key=value`: every field is then an override without `+`, and `check` gets to see (and name)
+    a misspelt one. A group's choice that does not exist is taken out, and reported.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    if config_dir and not Path(config_dir).is_dir():
+        raise InputError(f"--config-dir {config_dir}: no such folder")
+    groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
+    overrides = overrides + (_implied(overrides) if verb == "train" else [])
+    rewritten, mistakes = [], []
+    for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
+        key = override.key_or_group
+        if key.startswith("hydra") or override.is_delete():
+            rewritten.append(text)
+        elif key in groups:
+            options = choices(key, folders)
+            missing = [str(value) for value in _values(override) if value is not None and str(value) not in options]
+            mistakes += [_no_such_option(key, value, options) for value in missing]
+            if not missing:
+                rewritten.append(text)
+        else:
+            rewritten.append(f"++{text.lstrip('+')}")
+    return rewritten, mistakes
+
+
+def _implied(overrides: list[str]) -> list[str]:
+    """Choices that the overrides make without naming them; an experiment has made its own."""
+    keys = {override.split("=")[0].lstrip("+") for override in overrides}
+    if "experiment" in keys:
+        return []
+    implied = {choice for prefix, choice in IMPLIED.items() if any(f"{key}.".startswith(f"{prefix}.") for key in keys)}
+    return sorted(choice for choice in implied if choice.split("=")[0] not in keys)
+
+
+def choices(group: str, folders: Iterable[Path]) -> list[str]:
+    """The options of a config group: its YAML files, in our conf/ and in the user's own folder."""
+    found = {
+        str(path.relative_to(folder / group).with_suffix(""))
+        for folder in folders
+        for path in (folder / group).rglob("*.yaml")
+    }
+    return sorted(found)
+
+
+def _no_such_option(group: str, value: str, options: list[str]) -> str:
+    hint = nearest(value, options)
+    return (
+        f"{group}={value}: no such option; "
+        + (f"did you mean {group}={hint}? " if hint else "")
+        + f"({', '.join(options)})"
+    )
+
+
+def _values(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.value()]
+
+
+def _swept_keys(overrides: list[str]) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return [
+        item.key_or_group for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()
+    ]
+
+
+def _trial_name(cfg: Any, composed: Any, swept: list[str]) -> str:
+    """A trial of a sweep is a run of its own: `<run>-learning_rate=0.001`. Without, the second would be refused."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from hf_llm.runs import default_name
+
+    chosen = HydraConfig.get().runtime.choices
+    values = [(key, chosen[key] if key in chosen else OmegaConf.select(composed, key)) for key in swept]
+    suffix = ",".join(f"{key.split('.')[-1]}={value}" for key, value in values)
+    return f"{cfg.run or default_name(cfg)}-{suffix}" if suffix else cfg.run
+
+
+def _config_dir(argv: list[str]) -> str | None:
+    return next((value for flag, value in itertools.pairwise(argv) if flag in ("--config-dir", "-cd")), None)

@@ -1,0 +1,129 @@
+"""What a dataclass of another module declares, read from its source, so that a check takes milliseconds.
+
+Importing `transformers.training_args` takes seconds (it brings torch); reading its fields off the syntax tree, 30 ms.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@lru_cache
+def transformers_folder() -> Path:
+    """Where transformers is installed, without importing it."""
+    spec = importlib.util.find_spec("transformers")
+    locations = spec.submodule_search_locations if spec else None
+    if not locations:
+        raise ModuleNotFoundError("transformers is not installed")
+    return Path(locations[0])
+
+
+@lru_cache
+def _classes(source: Path) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _literal(cls: ast.ClassDef, name: str):
+    """The value of the class attribute `name`, where it is a literal."""
+    for node in cls.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            try:
+                return ast.literal_eval(node.value)  # type: ignore[union-attr]
+            except (ValueError, TypeError):
+                return None
+    return None
+
+
+def _own_fields(cls: ast.ClassDef) -> dict[str, str]:
+    return {
+        node.target.id: ast.unparse(node.annotation)
+        for node in cls.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and "ClassVar" not in ast.unparse(node.annotation)
+    }
+
+
+def trainer_fields() -> dict[str, str]:
+    """`TrainingArguments`: field name -> annotation, as written."""
+    return _own_fields(_classes(transformers_folder() / "training_args.py")["TrainingArguments"])
+
+
+@lru_cache
+def trainer_options() -> dict[str, list[str]]:
+    """The enums that `TrainingArguments` uses (SchedulerType, …): class name -> the values allowed."""
+    options = {}
+    for source in ("training_args.py", "trainer_utils.py"):
+        for name, cls in _classes(transformers_folder() / source).items():
+            if any(ast.unparse(base) == "ExplicitEnum" for base in cls.bases):
+                values = [
+                    node.value.value
+                    for node in cls.body
+                    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+                ]
+                options[name] = [str(value) for value in values]
+    return options
+
+
+@lru_cache
+def architectures() -> list[str]:
+    """Every `model.arch`: ours, and transformers' model types."""
+    ours = [path.stem for path in (PACKAGE / "models").glob("*.py") if _config_class(path, path.stem)]
+    tree = ast.parse((transformers_folder() / "models" / "auto" / "auto_mappings.py").read_text(encoding="utf-8"))
+    theirs = next(
+        ast.literal_eval(node.value.args[0])
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.targets[0]) == "CONFIG_MAPPING_NAMES"
+    )
+    return sorted(ours) + sorted(name for name, _ in theirs)
+
+
+def _config_class(source: Path, arch: str) -> ast.ClassDef | None:
+    return next((cls for cls in _classes(source).values() if _literal(cls, "model_type") == arch), None)
+
+
+def model_fields(arch: str) -> dict[str, str] | None:
+    """Fields of the config class of `arch`: name -> annotation; None where only importing it would tell."""
+    folder = transformers_folder()
+    generic = _own_fields(_classes(folder / "configuration_utils.py")["PreTrainedConfig"])
+    name = arch.replace("-", "_")
+    for source in (PACKAGE / "models" / f"{name}.py", folder / "models" / name / f"configuration_{name}.py"):
+        cls = _config_class(source, arch) if source.is_file() else None
+        if cls is None:
+            continue
+        if [ast.unparse(base) for base in cls.bases] != ["PreTrainedConfig"]:
+            return None
+        own = _own_fields(cls)
+        aliases = {alias: own[name] for alias, name in (_literal(cls, "attribute_map") or {}).items() if name in own}
+        return {**generic, **own, **aliases}
+    return None
+
+
+def tasks() -> list[str]:
+    """Every `task.name`: the modules of `hf_llm/tasks` that define a Task."""
+    return sorted(path.stem for path in (PACKAGE / "tasks").glob("*.py") if _task_class(path))
+
+
+def _task_class(source: Path) -> ast.ClassDef | None:
+    return next(
+        (cls for cls in _classes(source).values() if "Task" in (ast.unparse(base) for base in cls.bases)), None
+    )
+
+
+def task_fields(name: str) -> dict[str, str]:
+    """The options of a task: those of its class and of the base class."""
+    folder = PACKAGE / "tasks"
+    cls = _task_class(folder / f"{name}.py")
+    assert cls is not None, name
+    return {"name": "str", **_own_fields(_classes(folder / "base.py")["Task"]), **_own_fields(cls)}

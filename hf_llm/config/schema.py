@@ -1,0 +1,130 @@
+"""The schema of every verb, as dataclasses. `check()` turns what Hydra composed into one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+class InputError(ValueError):
+    """What the user gave is wrong. The message is for them: one line that names the thing, where it is, what is right.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+@dataclass
+class DataConfig:
+    """Where the documents or rows come from: `path` or `files`, never both."""
+
+    path: str | None = None  # a Hub dataset id, a folder, or builtin:NAME
+    files: Any = None  # {split: file, glob or URL, or a list of them}; a bare file or list is the train split
+    format: Literal["txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow"] | None = None  # null: by the ending
+    subset: str | None = None  # a Hub dataset's configuration name
+    revision: str | None = None  # branch, tag or commit of a Hub dataset
+    splits: dict[str, str] = field(default_factory=dict)  # {validation: dev}: what a split of ours is called there
+    columns: dict[str, Any] = field(default_factory=dict)  # {text: sentence, label: y}; a pair: {text: [s1, s2]}
+    column_names: list[str] | None = None  # names for the columns of a header-less csv or tsv
+    labels: list[str] | None = None  # the label names in id order; null: those of the train split, sorted
+    encoding: str = "utf-8"
+    delimiter: str | None = None  # null: "," for csv, a tab for tsv
+    quoting: bool = True  # false: a double quote in a csv is an ordinary character
+    sample_by: Literal["line", "paragraph", "document"] | None = None  # txt: one text per …; null: the task decides
+    validation_fraction: float = 0.1  # carved from train where there is no validation split; 0: none
+    limits: dict[str, int] = field(default_factory=dict)  # {train: 1000}: the first rows of a split
+    bad_rows: Literal["error", "skip"] = "error"  # skip: leave out rows with null text or label, and say which
+    streaming: bool = False  # read as training goes, for corpora larger than the disk
+    num_proc: int | None = None  # processes for reading and tokenising
+
+
+@dataclass
+class TokenizerConfig:
+    """A pretrained tokenizer, or an algorithm to train one on the train split."""
+
+    pretrained: str | None = None  # a Hub id or a folder; the fields below are then unused
+    revision: str | None = None
+    # null: the tokenizer of model.pretrained where that is given, else byte_level_bpe
+    algorithm: Literal["byte_level_bpe", "wordpiece", "unigram", "word", "char", "byte"] | None = None
+    vocab_size: int = 8192  # an upper bound; special tokens included
+    min_frequency: int = 2  # rarer pairs or words are not learnt
+    lowercase: bool = False
+
+
+@dataclass
+class ModelConfig:
+    """An architecture with random weights, or pretrained weights."""
+
+    arch: str | None = None  # a transformers model_type (gpt2, bert, llama, …), rnn or fnn
+    pretrained: str | None = None  # a Hub id or a folder with weights
+    revision: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)  # fields of the architecture's own config class
+    fused_loss: bool = True  # never hold the (tokens x vocabulary) logits of a causal LM in memory while training
+
+
+@dataclass
+class SavedModel:
+    """A trained model, where a verb takes one in place of a run."""
+
+    pretrained: str | None = None  # a Hub id or a folder
+    revision: str | None = None
+
+
+@dataclass
+class TrainConfig:
+    """`hf-llm train`."""
+
+    run: str | None = None  # the run's name, or a path; null: named after the model and the data
+    runs_dir: str = "outputs"  # where runs live
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: dict[str, Any] = field(default_factory=dict)  # name, and the options that the task's class declares
+    trainer: dict[str, Any] = field(default_factory=dict)  # transformers.TrainingArguments, field by field
+    early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
+
+
+@dataclass
+class EvaluateConfig:
+    """`hf-llm evaluate`: a saved run, or any saved model, measured on a split."""
+
+    run: str | None = None
+    runs_dir: str = "outputs"
+    model: SavedModel = field(default_factory=SavedModel)  # in place of run
+    split: str = "validation"
+    output: str | None = None  # also write the metrics to this JSON file
+    data: dict[str, Any] = field(default_factory=dict)  # DataConfig's fields; those not given are the run's own
+    task: dict[str, Any] = field(default_factory=dict)  # likewise
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PredictConfig:
+    """`hf-llm predict`: a label and the score of each class, for every row of a file or of standard input."""
+
+    run: str | None = None
+    runs_dir: str = "outputs"
+    model: SavedModel = field(default_factory=SavedModel)
+    input: str = "-"  # a file; "-": standard input
+    output: str = "-"  # a JSONL file; "-": standard output
+    data: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class GenerateConfig:
+    """`hf-llm generate`: continue a prompt, or every prompt of a file."""
+
+    run: str | None = None
+    runs_dir: str = "outputs"
+    model: SavedModel = field(default_factory=SavedModel)
+    prompt: str | None = None
+    prompts: str | None = None  # a file, a prompt per line; "-": standard input
+    output: str = "-"  # "-": standard output, else a JSONL file
+    batch_size: int = 8
+    seed: int = 42
+    device: str | None = None  # null: a GPU where there is one
+    generation: dict[str, Any] = field(default_factory=dict)  # transformers.GenerationConfig, field by field
+
+
+VERBS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "generate": GenerateConfig}

@@ -1,0 +1,196 @@
+"""Hub, local files or a built-in corpus -> a DatasetDict with the task's canonical columns, checked row by row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_datasets
+
+from hf_llm.config import DataConfig, InputError
+from hf_llm.data import labels as label_names
+from hf_llm.data import sources, streaming
+from hf_llm.data.columns import Column, listed, wanted
+from hf_llm.data.fingerprint import fingerprint
+from hf_llm.data.formats import decode, parse, parse_text
+from hf_llm.data.jsonlines import parse_json
+from hf_llm.data.rows import Rows, clean, report
+from hf_llm.data.splits import NAMES, canonical, carve, checked_limits, limited
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["fingerprint", "load", "read"]
+
+
+def load(
+    cfg: DataConfig,
+    columns: Mapping[str, str],
+    *,
+    seed: int,
+    sample_by: str = "document",
+    labels: list[str] | None = None,
+    splits: Sequence[str] | None = None,
+) -> DatasetDict | IterableDatasetDict:
+    """The splits train, validation and test (those that there are), with the task's columns only, in the task's order.
+
+    Texts are strings, never null or blank. Labels are ids of a ClassLabel that all splits share. Where there is no
+    validation split, `cfg.validation_fraction` of train becomes it (`splits.carve`). Logs, for each split, the rows
+    read, used, and left out with the reasons.
+
+    Args:
+        columns: canonical name -> kind, "text" or "label", with a trailing "?" if rows may do without.
+        seed: of the choice of validation rows.
+        sample_by: a document of a text file, unless `cfg.sample_by` says: line, paragraph or document (= file).
+        labels: a trained model's label names in id order; without them `cfg.labels`, a ClassLabel's own names, or
+            those found in train, sorted.
+        splits: which are wanted, by our name or one that only the source has; None for train, validation and test.
+
+    Returns:
+        A DatasetDict; with `cfg.streaming` an IterableDatasetDict, whose rows are checked as they are read.
+
+    Raises:
+        InputError: one line that names the file, row and column, or the config key, and what would be right.
+    """
+    _check(cfg)
+    needed = wanted(columns, cfg)
+    sample_by = cfg.sample_by or sample_by
+    limits = checked_limits(cfg)
+    names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
+    if cfg.streaming:
+        return streaming.load(cfg, needed, sample_by, names, origin, limits, splits)
+
+    found = sources.find(cfg)
+    has_label = any(column.kind == "label" for column in needed)
+    use = _wanted_splits(list(found), splits, cfg)
+    carved = "validation" not in found and "train" in found and cfg.validation_fraction > 0
+    read = {split for split in use if split in found}
+    if (carved and {"train", "validation"} & set(use)) or (has_label and names is None and "train" in found):
+        read.add("train")  # also for the label names
+
+    parts = {}
+    for split in found:
+        if split in read:
+            rows = _parts(split, found[split], needed, cfg, sample_by, may_lack_labels=splits is None)
+            if rows:
+                parts[split] = rows
+    for column in needed:
+        if column.kind == "label":
+            label_names.encode(parts, column.name, names, origin, optional=column.optional)
+    result = {split: _joined(split, rows) for split, rows in parts.items()}
+    if carved and "train" in result:
+        result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
+    unknown = set(limits) - {*NAMES, *found}
+    if unknown:
+        raise InputError(f"data.limits.{min(unknown)}: no such split; there are {', '.join(found)}")
+    result = limited(result, limits)
+    return DatasetDict({split: result[split] for split in use if split in result})
+
+
+def read(
+    source: str | TextIO,
+    cfg: DataConfig,
+    columns: Mapping[str, str],
+    *,
+    labels: list[str] | None = None,
+    sample_by: str = "line",
+) -> Dataset:
+    """The rows of one file, or of an open standard input, to predict on.
+
+    Standard input is of `cfg.format` (txt, csv, tsv, json or jsonl); by default JSON lines if its first character that
+    is not blank is "{", else a text a line.
+
+    Raises:
+        InputError: as `load`.
+    """
+    needed = wanted(columns, cfg)
+    sample_by = cfg.sample_by or sample_by
+    if isinstance(source, str):
+        (files,) = sources.files.named({"input": source}).values()
+        rows = sources.parts_of(files, needed, cfg, sample_by)
+    else:
+        rows = [_standard_input(source, needed, cfg, sample_by)]
+    rows = _cleaned(rows, needed, cfg)
+    names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
+    for column in needed:
+        if column.kind == "label":
+            label_names.encode({"input": rows}, column.name, names, origin, optional=column.optional)
+    return _joined("input", rows)
+
+
+def _standard_input(stream: TextIO, needed: Sequence[Column], cfg: DataConfig, sample_by: str) -> Rows:
+    where = "standard input"
+    buffer = getattr(stream, "buffer", None)  # as bytes, so that data.encoding holds; a StringIO has none
+    text = decode(buffer.read(), where, cfg.encoding) if buffer is not None else stream.read()
+    if not text.strip():
+        raise InputError(f"{where} is empty: pipe a text a line into it, or JSON lines")
+    if cfg.format:
+        return parse(
+            text.encode(), where, cfg.format, needed, DataConfig(**{**vars(cfg), "encoding": "utf-8"}), "line"
+        )
+    if text.lstrip().startswith("{"):
+        return parse_json(text, where, needed)
+    return parse_text(text, where, needed, sample_by)
+
+
+def _check(cfg: DataConfig) -> None:
+    """What `sources` and `streaming` both rely on."""
+    if bool(cfg.path) == bool(cfg.files):
+        given = f"both data.path={cfg.path} and data.files are given" if cfg.path else "no data"
+        raise InputError(f"{given}: give data.path (a Hub id, a folder or builtin:NAME) or data.files, and not both")
+    if not 0 <= cfg.validation_fraction < 1:
+        raise InputError(f"data.validation_fraction={cfg.validation_fraction}: give a number from 0 to below 1")
+    for key, value, choices in (
+        ("sample_by", cfg.sample_by, ("line", "paragraph", "document")),
+        ("bad_rows", cfg.bad_rows, ("error", "skip")),
+    ):
+        if value is not None and value not in choices:
+            raise InputError(f"data.{key}={value}: give one of {', '.join(choices)}")
+
+
+def _wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConfig) -> list[str]:
+    """The splits to return, in the canonical order unless the caller names them."""
+    can_carve = "train" in found and cfg.validation_fraction > 0
+    there: list[str] = [name for name in NAMES if name in found or (name == "validation" and can_carve)]
+    if splits is None:
+        if not there:
+            raise InputError(
+                f"no train, validation or test split: choose among {', '.join(found)} by data.splits.train="
+            )
+        others = [name for name in found if name not in there]
+        if others:
+            logger.info("splits left out: %s (data.splits can name them)", ", ".join(others))
+        return there
+    use = [canonical(name) for name in splits]
+    for name in use:
+        if name not in there and name not in found:
+            raise InputError(f"no {name} split; there are {', '.join(dict.fromkeys(there + found))}")
+    return use
+
+
+def _parts(
+    split: str, source: object, needed: Sequence[Column], cfg: DataConfig, sample_by: str, *, may_lack_labels: bool
+) -> list[Rows]:
+    """The checked rows of a split; none for a test split that nobody asked for and whose labels are not given."""
+    lenient = split == "test" and may_lack_labels
+    sought = [Column(c.name, c.source, c.kind, c.optional or (lenient and c.kind == "label")) for c in needed]
+    rows = sources.parts_of(source, sought, cfg, sample_by)
+    if lenient and not all(label_names.are_given(part, needed) for part in rows):
+        logger.warning("test: left out, for its labels are not given")
+        return []
+    return _cleaned(rows, needed, cfg)
+
+
+def _joined(split: str, rows: Sequence[Rows]) -> Dataset:
+    dataset = concatenate_datasets([part.dataset for part in rows]) if len(rows) > 1 else rows[0].dataset
+    report(split, rows, len(dataset), rows[0].unit)
+    return dataset
+
+
+def _cleaned(rows: Sequence[Rows], needed: Sequence[Column], cfg: DataConfig) -> list[Rows]:
+    for part in rows:
+        clean(part, needed, cfg.bad_rows)
+    if not any(len(part.dataset) for part in rows):
+        reasons = listed({reason: None for part in rows for reason in part.left_out})
+        raise InputError(f"{rows[0].where}: no row can be used; all are left out: {reasons}")
+    return list(rows)

@@ -1,0 +1,77 @@
+"""Data sets of the Hub, and folders that `save_to_disk` wrote, through `datasets` itself; its errors in one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+from hf_llm.config import DataConfig, InputError
+from hf_llm.data.columns import shorten
+
+
+def load(cfg: DataConfig) -> DatasetDict | IterableDatasetDict:
+    """Every split of the Hub data set `cfg.path`, and what `cfg.splits` slices from them ("train[:1%]").
+
+    Raises:
+        InputError: it does not exist, cannot be reached, is gated, is a script, or its subset is not there.
+    """
+    options: dict[str, Any] = {"name": cfg.subset, "revision": cfg.revision, "streaming": cfg.streaming}
+    if cfg.num_proc and not cfg.streaming:
+        options["num_proc"] = cfg.num_proc
+    try:
+        splits = load_dataset(cfg.path, **options)
+        for theirs in cfg.splits.values():
+            if "[" in theirs:
+                splits[theirs] = load_dataset(cfg.path, split=theirs, **options)
+    except Exception as error:
+        raise InputError(f"data.path={cfg.path}: {_explained(error, cfg)}") from error
+    return splits
+
+
+def _explained(error: Exception, cfg: DataConfig) -> str:
+    message = str(error)
+    first = shorten(message, 250)
+    if "scripts are no longer supported" in message:
+        return "the data set is a script, which datasets no longer runs; try data.revision=refs/convert/parquet"
+    if isinstance(error, DatasetNotFoundError):
+        if "gated" in message:
+            return "the data set is gated: ask for access on its page, then log in with `hf auth login`"
+        if cfg.revision and "evision" in message:
+            return f"the data set has no data.revision={cfg.revision}"
+        return (
+            "no such folder here, and no such data set on the Hub (or it is private: log in with `hf auth login`); "
+            "an id is OWNER/NAME"
+        )
+    if "onfig" in message and (found := re.search(r"\[(.*?)\]", message, re.DOTALL)):
+        given = f"no data.subset={cfg.subset}" if cfg.subset else "give data.subset"
+        return f"{given}; there are {shorten(found[1], 200)}"
+    if isinstance(error, (ConnectionError, TimeoutError)) or "OfflineMode" in message or "reach" in message:
+        return (
+            "no such folder here, and the Hub cannot be reached "
+            f"(offline, or HF_HUB_OFFLINE=1?): {first}; data read once before are found in the cache"
+        )
+    if isinstance(error, DatasetsError) and error.__cause__ is not None:
+        return f"{shorten(message, 120)}: {shorten(str(error.__cause__), 150)}"
+    return first or type(error).__name__
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote this folder."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def load_saved(folder: Path) -> DatasetDict:
+    """What `save_to_disk` wrote; a single data set is the train split.
+
+    Raises:
+        InputError: files are missing or broken.
+    """
+    try:
+        saved = load_from_disk(str(folder))
+    except Exception as error:
+        raise InputError(f"data.path={folder}: save_to_disk's folder is broken: {shorten(str(error), 200)}") from error
+    return DatasetDict({"train": saved}) if isinstance(saved, Dataset) else saved

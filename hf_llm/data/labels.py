@@ -1,0 +1,140 @@
+"""Labels of any kind (text, whole numbers, true/false, ClassLabel) -> ClassLabel ids that every split shares."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel
+
+from hf_llm.config import InputError
+from hf_llm.data.columns import Column, listed, shorten
+from hf_llm.data.rows import Rows
+
+logger = logging.getLogger(__name__)
+
+
+def encode(
+    splits: Mapping[str, Sequence[Rows]], name: str, labels: Sequence[str] | None, origin: str, *, optional: bool
+) -> None:
+    """Makes column `name` of every part a ClassLabel whose ids follow `labels`, or the names found in train.
+
+    Args:
+        splits: split -> its parts; where there is no train split, names are found in all of them.
+        labels: the names in id order; None to find them: those of a ClassLabel as they are, others sorted, as numbers
+            if all of them are.
+        origin: where `labels` come from, for messages.
+        optional: a part without the column, or with a label missing or unknown, loses the column.
+
+    Raises:
+        InputError: a label that is none of the names, with its file and row; or train has one class only.
+    """
+    parts = [part for split in splits.values() for part in split]
+    found = {id(part): _names(part, name) for part in parts if name in part.dataset.column_names}
+    train = [part for part in splits.get("train", parts) if id(part) in found]
+    if labels is None and train:
+        labels = _class_label_names(train, name) or _sorted_names(found[id(part)] for part in train)
+        origin = "the train split" if "train" in splits else "the data"
+    if labels is None:
+        return
+    labels = _checked(labels, origin)
+    value_set = pa.array(labels, pa.string())
+    unusable = False
+    for part in parts:
+        ids = pc.index_in(found[id(part)], value_set) if id(part) in found else None
+        if ids is not None and ids.null_count and not optional:
+            index = pc.index(pc.is_null(ids), True).as_py()
+            label = found[id(part)][index].as_py()
+            raise InputError(
+                f"{part.at(index)}: label '{shorten(str(label))}' is not one of {origin}: "
+                f"{listed(labels, near=str(label))}"
+            )
+        unusable |= ids is None or bool(ids.null_count)
+        if not unusable and ids is not None:
+            column = pc.cast(ids, pa.int64())
+            part.dataset = _with_column(part, name, column, list(labels))
+    if unusable:
+        logger.info("labels are missing or unknown: the column is left out")
+        for part in parts:
+            if name in part.dataset.column_names:
+                part.dataset = part.dataset.remove_columns(name)
+    elif "train" in splits:
+        _refuse_one_class([found[id(part)] for part in train], train[0])
+
+
+def _with_column(part: Rows, name: str, ids: pa.ChunkedArray, labels: list[str]):
+    order = part.dataset.column_names
+    dataset = part.dataset.remove_columns(name)
+    return dataset.add_column(name, ids.to_numpy(), feature=ClassLabel(names=labels)).select_columns(order)
+
+
+def _names(part: Rows, name: str) -> pa.ChunkedArray:
+    """The label column as names (strings). Missing ones are null."""
+    values = part.dataset.data.column(name)
+    feature = part.dataset.features[name]
+    kind = values.type
+    if isinstance(feature, ClassLabel):
+        return pc.take(pa.array(feature.names, pa.string()), pc.if_else(pc.less(values, 0), None, values))
+    if pa.types.is_dictionary(kind):
+        values = pc.cast(values, kind.value_type)
+        kind = values.type
+    if pa.types.is_floating(kind):  # pandas makes whole numbers with gaps so
+        whole = pc.equal(values, pc.floor(values))
+        if not pc.all(whole).as_py():
+            index = pc.index(whole, False).as_py()
+            raise InputError(
+                f"{part.at(index)}: label {values[index].as_py()} is a real number; classes are text or whole numbers"
+            )
+        return pc.cast(pc.cast(values, pa.int64()), pa.string())
+    if pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return pc.cast(values, pa.string())
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pc.cast(values, pa.string())
+    raise InputError(f"{part.where}: column '{name}' holds {kind}; a label is text, a whole number, or true or false")
+
+
+def _class_label_names(parts: Sequence[Rows], name: str) -> list[str] | None:
+    features = [part.dataset.features[name] for part in parts]
+    names = {tuple(feature.names) if isinstance(feature, ClassLabel) else None for feature in features}
+    (first, *others) = names
+    return None if others or first is None else list(first)
+
+
+def _sorted_names(columns) -> list[str]:
+    names = {name for column in columns for name in pc.unique(column).to_pylist() if name is not None}
+    if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def _checked(labels: Sequence[object], origin: str) -> list[str]:
+    names = [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{origin}: '{name}' is there twice; give each label name once, in id order")
+    return names
+
+
+def _refuse_one_class(columns: Sequence[pa.ChunkedArray], part: Rows) -> None:
+    names = _sorted_names(columns)
+    if len(names) < 2:
+        raise InputError(
+            f"{part.where}: every row of the train split has the label '{shorten(names[0])}'; "
+            f"a classifier needs two classes at least"
+        )
+
+
+def are_given(part: Rows, columns: Sequence[Column]) -> bool:
+    """Whether the part has each label column asked for, and not only missing values in it."""
+    for column in columns:
+        if column.kind != "label" or column.optional:
+            continue
+        if column.source not in part.dataset.column_names:
+            return False
+        names = _names(part, column.source)
+        if pc.all(pc.fill_null(pc.equal(names, ""), True), min_count=0).as_py():
+            return False
+    return True

@@ -1,0 +1,130 @@
+"""Rows of one source, what is wrong with them, and what was left out and why."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Value
+from datasets.table import InMemoryTable
+
+from hf_llm.config import InputError
+from hf_llm.data.columns import Column, present
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Rows:
+    """The rows of one file or of one split of a Hub data set, with what a message needs to point at one of them."""
+
+    dataset: Dataset
+    where: str  # the file, or the data set and its split
+    numbers: np.ndarray | None = None  # (rows,) int: the number of each in its file, from 1; None: 1, 2, 3, …
+    unit: str = "row"  # what is counted: row, line, paragraph or document
+    read: int = 0  # rows in the file, those left out included
+    left_out: Counter[str] = field(default_factory=Counter)  # reason -> rows
+    line_of: Callable[[int], int] | None = None  # row number -> its line in the file, where these differ
+
+    def __post_init__(self) -> None:
+        self.read = self.read or len(self.dataset) + sum(self.left_out.values())
+
+    def at(self, index: int) -> str:
+        """Where the row with this index is: "train.csv, row 3 (line 5)"."""
+        number = index + 1 if self.numbers is None else int(self.numbers[index])
+        line = f" (line {self.line_of(number)})" if self.line_of else ""
+        return f"{self.where}, {self.unit} {number}{line}"
+
+    def select(self, keep: np.ndarray) -> None:
+        """Keeps the rows where `keep` (rows,) bool is true."""
+        (indices,) = np.nonzero(keep)
+        self.numbers = indices + 1 if self.numbers is None else self.numbers[indices]
+        if self.dataset.cache_files:  # on disk, perhaps larger than memory
+            self.dataset = self.dataset.select(indices).flatten_indices()
+        else:
+            table = InMemoryTable(self.dataset.data.table.filter(pa.array(keep)))
+            self.dataset = Dataset(table, info=self.dataset.info)
+
+
+def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
+    """Gives `rows` the canonical columns, in order, texts as strings; bad rows are an error or are left out.
+
+    A label column is left as it is: `labels.encode` turns it into ids, when those of every split have been seen.
+
+    Raises:
+        InputError: a column is missing or is not text; or, unless `bad_rows` is "skip", a text or label is null or
+            empty.
+    """
+    columns = present(columns, rows.dataset.column_names, rows.where)
+    dataset = rows.dataset.select_columns([column.source for column in columns])
+    if [c.source for c in columns] != [c.name for c in columns]:
+        dataset = dataset.rename_columns({c.source: c.name for c in columns if c.source != c.name})
+    for column in columns:
+        if column.kind == "text":
+            dataset = _as_text(dataset, column, rows)
+    rows.dataset = dataset
+
+    keep = np.ones(len(dataset), dtype=bool)
+    for column in columns:
+        if column.kind == "label" and column.optional:
+            continue
+        values = dataset.data.column(column.name)
+        for problem, mask in _problems(values, column, dataset.features[column.name]).items():
+            bad = keep & mask
+            count = int(bad.sum())
+            if not count:
+                continue
+            if bad_rows != "skip":
+                raise InputError(
+                    f"{rows.at(int(bad.argmax()))}: {problem} in column '{column.source}' "
+                    f"({count:,} such {rows.unit}{'s' * (count > 1)}); data.bad_rows=skip leaves them out"
+                )
+            rows.left_out[f"{problem} in column '{column.source}'"] += count
+            keep &= ~mask
+    if not keep.all():
+        rows.select(keep)
+
+
+def _as_text(dataset: Dataset, column: Column, rows: Rows) -> Dataset:
+    kind = dataset.data.column(column.name).type
+    if pa.types.is_string(kind):
+        return dataset
+    if pa.types.is_large_string(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
+        return dataset.cast_column(column.name, Value("string"))
+    raise InputError(
+        f"{rows.where}: column '{column.source}' holds {kind}, not text; "
+        f"set data.columns.{column.name.removesuffix('_pair')} to a text column"
+    )
+
+
+def _problems(values: pa.ChunkedArray, column: Column, feature: object) -> dict[str, np.ndarray]:
+    """Problem -> (rows,) bool, for a text or label column."""
+    null = pc.is_null(values)
+    problems = {"null": null.to_numpy()}
+    if pa.types.is_string(values.type):
+        empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), False)
+        problems[f"empty {column.kind}"] = empty.to_numpy()
+    elif isinstance(feature, ClassLabel):
+        # -1 is how the Hub's benchmarks (GLUE, …) write "not given"
+        problems["no label (-1)"] = pc.fill_null(pc.equal(values, -1), False).to_numpy()
+    return problems
+
+
+def report(split: str, parts: Sequence[Rows], used: int, unit: str) -> None:
+    """One INFO line for a split: rows read, used, and left out with the reason for each."""
+    left_out: Counter[str] = Counter()
+    for rows in parts:
+        left_out.update(rows.left_out)
+    read = sum(rows.read for rows in parts)
+    why = "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) if left_out else ""
+    logger.info("%s: %s read, %s used%s", split, f"{read:,} {unit}{'s' * (read != 1)}", f"{used:,}", why)
+
+
+def from_table(table: pa.Table) -> Dataset:
+    """A data set over a table in memory."""
+    return Dataset(InMemoryTable(table))

@@ -1,0 +1,55 @@
+"""`evaluate`: the metrics of a saved run, or of any saved model, on a split or a file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hf_llm import console, runs
+from hf_llm.config import EvaluateConfig, InputError
+
+
+def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+    """The metrics of `cfg.split`, the same whatever the batch size.
+
+    Returns:
+        Metric name -> value; for a classifier also `confusion_matrix`, rows true and columns predicted.
+
+    Raises:
+        InputError: the run, the model, the data or the split is not there or does not fit.
+    """
+    console.set_up()
+    from hf_llm import data, report, saved
+
+    loaded = saved.load(cfg)
+    source = loaded.data(cfg.data)
+    if source.files is not None and not isinstance(source.files, dict):
+        source.files = {cfg.split: source.files}
+    if not source.path and not source.files:
+        raise InputError("data: missing; name what to evaluate on, as in data.files=FILE or data.path=HUB_ID")
+    with tempfile.TemporaryDirectory() as scratch:
+        args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
+        raw = data.load(
+            source,
+            loaded.task.columns,
+            seed=args.seed,
+            sample_by=loaded.task.sample_by,
+            labels=loaded.labels,
+            splits=[cfg.split],
+        )
+        rows = raw[cfg.split]
+        encoded = loaded.task.encode({"evaluated": rows}, loaded.tokenizer)["evaluated"]
+        trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
+        if not loaded.task.reports_labels:
+            return report.unprefixed(trainer.evaluate(encoded))
+        classes, _, metrics = trainer.scores(encoded)
+        return {**report.unprefixed(metrics), **report.confusion(classes, rows["label"], trainer.labels)}
+
+
+def evaluate_command(cfg: EvaluateConfig) -> None:
+    """`hf-llm evaluate`: a table, and where asked a JSON file."""
+    metrics = evaluate(cfg)
+    console.show_metrics({cfg.split: metrics}, title=str(cfg.run or cfg.model.pretrained))
+    if cfg.output:
+        runs.write_json(Path(cfg.output), metrics)

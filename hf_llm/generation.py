@@ -1,0 +1,106 @@
+"""`generate`: continue a prompt, or every prompt of a file, with transformers' own generation settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_llm import console, runs
+from hf_llm.config import GenerateConfig, InputError
+from hf_llm.config.check import unknown
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
+    """One `{"prompt", "text"}` per prompt and returned sequence; `text` is the continuation alone.
+
+    Raises:
+        InputError: no such run, model or prompt file; an unknown generation setting; a prompt too long for the model.
+    """
+    console.set_up()
+    prompts = _prompts(cfg)
+    import torch
+    from tqdm import tqdm
+    from transformers import set_seed
+
+    from hf_llm import saved
+
+    loaded = saved.load(cfg)
+    if loaded.task.reports_labels:
+        raise InputError(f"{type(loaded.model).__name__} predicts labels, not tokens: use `hf-llm predict`")
+    settings = _settings(cfg.generation, loaded.model, loaded.tokenizer)
+    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, tokenizer = loaded.model.to(device), loaded.tokenizer
+    tokenizer.padding_side = "left"  # a continuation starts right after its prompt
+    set_seed(cfg.seed)
+    results = []
+    starts = range(0, len(prompts), cfg.batch_size)
+    for start in tqdm(starts, desc="generating", disable=len(starts) < 2 or not runs.is_main_process()):
+        batch = prompts[start : start + cfg.batch_size]
+        # An empty prompt starts where a document starts: after the end of another.
+        texts = [prompt or tokenizer.bos_token or tokenizer.eos_token for prompt in batch]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
+        length = inputs["input_ids"].shape[1]
+        _check_room(length, settings, model)
+        output = model.generate(**inputs, generation_config=settings)
+        continuations = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+        each = len(continuations) // len(batch)  # num_return_sequences
+        results += [{"prompt": batch[i // each], "text": text} for i, text in enumerate(continuations)]
+    return results
+
+
+def _prompts(cfg: GenerateConfig) -> list[str]:
+    if cfg.prompt is not None and cfg.prompts is not None:
+        raise InputError("prompt and prompts: give one of them")
+    if cfg.prompts is None:
+        return [cfg.prompt or ""]
+    if cfg.prompts == "-":
+        lines = sys.stdin.read().splitlines()
+    elif Path(cfg.prompts).is_file():
+        lines = Path(cfg.prompts).read_text(encoding="utf-8").splitlines()
+    else:
+        raise InputError(f"prompts={cfg.prompts}: no such file")
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise InputError(f"prompts={cfg.prompts}: empty; a prompt per line is wanted")
+    return prompts
+
+
+def _settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    from transformers import GenerationConfig
+
+    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+    wrong = [unknown(name, known, "generation.") for name in given if name not in known]
+    if wrong:
+        raise InputError("; ".join(wrong))
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    own = {name: value for name, value in model.generation_config.to_diff_dict().items() if value is not None}
+    try:
+        return GenerationConfig(**{**ends, **own, **given})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"generation: {' '.join(str(error).split())}") from error
+
+
+def _check_room(length: int, settings: GenerationConfig, model: PreTrainedModel) -> None:
+    """Past its last position a GPT-2 fails deep inside an embedding look-up: say it here, with the numbers."""
+    room = getattr(model.config, "max_position_embeddings", None)
+    wanted = length + settings.max_new_tokens if settings.max_new_tokens else settings.max_length
+    if room and wanted and wanted > room:
+        raise InputError(
+            f"the prompt's {length} tokens and generation.max_new_tokens={settings.max_new_tokens} exceed the model's "
+            f"{room} positions: at most generation.max_new_tokens={max(room - length, 0)} fit"
+        )
+
+
+def generate_command(cfg: GenerateConfig) -> None:
+    """`hf-llm generate`: the texts, or with `output` a JSONL file."""
+    results = generate(cfg)
+    if cfg.output == "-":
+        print("\n\n".join(result["prompt"] + result["text"] for result in results))
+    elif runs.is_main_process():
+        runs.write(Path(cfg.output), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in results))
+        console.say(f"{len(results)} texts in {cfg.output}")

@@ -1,0 +1,220 @@
+"""Models: any architecture of transformers, and the RNN and FNN of this package, from scratch or pretrained.
+
+`build` is the only way in. Importing this module registers `rnn` and `fnn` with transformers' Auto classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from difflib import get_close_matches
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from ..config import InputError, ModelConfig
+from . import fnn, rnn  # noqa: F401 (registers them)
+from .checkpoint import load_config, load_weights, quiet
+
+logger = logging.getLogger(__name__)
+
+_PURPOSES = {
+    "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForSequenceClassification": "a text classifier",
+}
+
+
+def build(
+    cfg: ModelConfig,
+    *,
+    auto_model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: list[str] | None = None,
+    max_length: int | None = None,
+) -> PreTrainedModel:
+    """A model that fits the tokenizer, the labels and the length of the inputs.
+
+    Args:
+        cfg: an architecture with random weights (`arch`) or a checkpoint (`pretrained`), and overrides of its config.
+        auto_model: the Auto class that says what for, e.g. "AutoModelForCausalLM".
+        tokenizer: decides the vocabulary size, which a pretrained embedding is grown to, and the special token ids.
+        labels: class names in the order of their ids, for a classifier.
+        max_length: the longest input in tokens; positions for it are made, or found missing.
+
+    Weights are drawn from torch's global generator: seed it before. Raises InputError for what cannot be built.
+    """
+    if (cfg.arch is None) == (cfg.pretrained is None):
+        found = "neither" if cfg.arch is None else "both"
+        raise InputError(f"model: give model.arch or model.pretrained, one of them; here are {found}")
+    overrides = dict(cfg.config)
+    if labels is not None:
+        overrides["id2label"] = dict(enumerate(labels))
+        overrides["label2id"] = {label: index for index, label in enumerate(labels)}
+    if cfg.pretrained is not None:
+        model = _from_checkpoint(cfg, auto_model, overrides, labels, max_length)
+    else:
+        with quiet():
+            model = _from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
+    _fit_tokenizer(model, tokenizer)
+    if auto_model == "AutoModelForCausalLM":
+        _check_causal(model)
+        model.loss_type = "ForCausalLM"  # transformers reads it off the class name, and warns about GPT2LMHeadModel
+    return model
+
+
+def _from_scratch(
+    cfg: ModelConfig,
+    auto_model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    overrides: dict[str, Any],
+    length: int | None,
+) -> PreTrainedModel:
+    assert cfg.arch is not None
+    if cfg.arch not in CONFIG_MAPPING:
+        near = get_close_matches(cfg.arch, CONFIG_MAPPING.keys(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "use a model_type of transformers, rnn or fnn"
+        raise InputError(f"model.arch: there is no architecture {cfg.arch!r}; {hint}")
+    _check_purpose(CONFIG_MAPPING[cfg.arch], f"model.arch={cfg.arch}", auto_model)
+
+    given_vocab = overrides.setdefault("vocab_size", len(tokenizer))
+    if isinstance(given_vocab, int) and given_vocab < len(tokenizer):
+        raise InputError(
+            f"model.config.vocab_size: {given_vocab} is less than the tokenizer's {len(tokenizer)} tokens; leave it out"
+        )
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # the defaults are those of some other vocabulary
+        overrides.setdefault(name, getattr(tokenizer, name))
+
+    auto = getattr(transformers, auto_model)
+    try:
+        config = AutoConfig.for_model(cfg.arch, **overrides)
+        with torch.device("meta"):  # no memory and no random numbers: only to look at it
+            sketch = auto.from_config(config)
+        _check_memory(sketch, cfg.arch)
+        capacity = position_capacity(sketch)
+        if length is not None and capacity is not None and capacity < length:
+            _raise_positions(config, capacity, length, cfg)
+        return auto.from_config(config, dtype=config.dtype or torch.float32)
+    except InputError:
+        raise
+    except KeyError as error:  # e.g. an activation function that there is not
+        raise InputError(f"model.config: {cfg.arch} cannot be built from it: there is no {error}") from error
+    except (ValueError, TypeError, AttributeError, AssertionError, RuntimeError, StrictDataclassError) as error:
+        raise InputError(f"model.config: {cfg.arch} cannot be built from it: {_one_line(error)}") from error
+
+
+def _from_checkpoint(
+    cfg: ModelConfig, auto_model: str, overrides: dict[str, Any], labels: list[str] | None, length: int | None
+) -> PreTrainedModel:
+    assert cfg.pretrained is not None
+    config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
+    _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
+    model = load_weights(cfg.pretrained, cfg.revision, config, auto_model, cfg.config.get("dtype"))
+    capacity = position_capacity(model)
+    if length is not None and capacity is not None and capacity < length:
+        raise InputError(
+            f"model.pretrained: {cfg.pretrained} has {capacity} positions, fewer than the {length} tokens of an input; "
+            f"set task.block_size or task.max_length to at most {capacity}"
+        )
+    return model
+
+
+def _check_purpose(config_class: type[PreTrainedConfig], what: str, auto_model: str) -> None:
+    auto = getattr(transformers, auto_model)
+    if config_class not in auto._model_mapping:
+        purpose = _PURPOSES.get(auto_model, auto_model)
+        raise InputError(f"model: {what} has no form as {purpose} ({auto_model}); choose another architecture")
+
+
+def position_capacity(model: PreTrainedModel) -> int | None:
+    """The longest input in tokens, or None where nothing bounds it (recurrent models, ALiBi, …)."""
+    capacity = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(capacity, int) or capacity <= 0:  # some configs say -1 for no bound
+        return None
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from the padding index on, so that many rows are never used.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return min(capacity, module.num_embeddings) - module.padding_idx - 1
+    return capacity
+
+
+def _raise_positions(config: PreTrainedConfig, capacity: int, length: int, cfg: ModelConfig) -> None:
+    text_config = config.get_text_config()
+    names = {"max_position_embeddings", text_config.attribute_map.get("max_position_embeddings")}
+    given = sorted(name for name in names if name in cfg.config)
+    if given:
+        raise InputError(
+            f"model.config.{given[0]}: {cfg.config[given[0]]} makes room for {capacity} tokens, fewer than the "
+            f"{length} of an input; raise it, or lower task.block_size or task.max_length"
+        )
+    text_config.max_position_embeddings += length - capacity
+    logger.info("%s: positions raised from %d to %d, the length of the inputs", cfg.arch, capacity, length)
+
+
+def _check_memory(sketch: PreTrainedModel, arch: str) -> None:
+    """The default sizes of many architectures are those of a model with billions of parameters."""
+    parameters = sum(parameter.numel() for parameter in sketch.parameters())
+    available = psutil.virtual_memory().available
+    if parameters * 4 > available:  # float32
+        raise InputError(
+            f"model.config: {arch} with these sizes has {parameters / 1e9:.1f} billion parameters, "
+            f"{parameters * 4 / 2**30:.0f} GiB of weights where {available / 2**30:.0f} GiB are free; set smaller ones, "
+            "e.g. model.config.num_hidden_layers and model.config.hidden_size"
+        )
+
+
+def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Grow (never shrink) the embedding to the tokenizer, and let the configs name its special tokens."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        with quiet():  # it explains at length what the line below says
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        logger.info(
+            "embedding grown from %d to %d rows for new tokens, from the mean of the old", rows, len(tokenizer)
+        )
+    # Trainer would align these too, with a warning that reads like a mistake of the user's.
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token_id = getattr(tokenizer, name)
+        if token_id is None:
+            continue
+        setattr(model.config.get_text_config(), name, token_id)
+        generation = getattr(model, "generation_config", None)
+        if generation is not None:
+            several = getattr(generation, name, None)
+            if not (isinstance(several, list) and token_id in several):
+                setattr(generation, name, token_id)
+    embedding = model.get_input_embeddings()
+    if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+        embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt
+
+
+@torch.no_grad()
+def _check_causal(model: PreTrainedModel) -> None:
+    """Refuse a "causal LM" that sees what it predicts: changing the last token must not change earlier logits."""
+    training = {module for module in model.modules() if module.training}
+    vocab = model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(8, device=model.device)[None] % vocab
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % vocab
+    model.eval()
+    try:
+        logits = [model(input_ids=x).logits[0, :-1] for x in (ids, other)]
+    except Exception as error:  # some architectures want longer or other inputs; nothing is known against them
+        logger.debug("no check that %s is causal: %s", model.config.model_type, error)
+        return
+    finally:
+        for module in training:
+            module.training = True
+    if not torch.allclose(*logits, atol=1e-4):
+        hint = "set model.config.is_decoder=true" if hasattr(model.config, "is_decoder") else "choose another architecture"
+        raise InputError(
+            f"model: {model.config.model_type} reads in both directions, so as a causal language model it would see "
+            f"the tokens it is to predict; {hint}, or use it for text_classification"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

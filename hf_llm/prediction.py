@@ -1,0 +1,47 @@
+"""`predict`: a label, and the score of each class, for every row of a file or of standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hf_llm import console, runs
+from hf_llm.config import InputError, PredictConfig
+
+
+def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
+    """A row per input row, in the same order: its text, `label`, `score`, and `scores` by class (they sum to 1).
+
+    Raises:
+        InputError: the run, the model or the input cannot be used, or the model has no classes.
+    """
+    console.set_up()
+    from hf_llm import data, report, saved
+
+    if cfg.input != "-" and not Path(cfg.input).is_file():
+        raise InputError(f"input={cfg.input}: no such file")
+    loaded = saved.load(cfg)
+    if not loaded.task.reports_labels:
+        name = type(loaded.model).__name__
+        raise InputError(f"{name} predicts tokens, not labels: use `hf-llm generate` or `hf-llm evaluate`")
+    columns = {name: kind for name, kind in loaded.task.columns.items() if kind != "label"}
+    rows = data.read(sys.stdin if cfg.input == "-" else cfg.input, loaded.data(cfg.data), columns)
+    with tempfile.TemporaryDirectory() as scratch:
+        args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
+        trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
+        encoded = loaded.task.encode({"predicted": rows}, loaded.tokenizer)["predicted"]
+        classes, probabilities, _ = trainer.scores(encoded)
+    return report.predictions(rows, classes, probabilities, trainer.labels)
+
+
+def predict_command(cfg: PredictConfig) -> None:
+    """`hf-llm predict`: JSON lines, to standard output or a file."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predict(cfg))
+    if cfg.output == "-":
+        sys.stdout.write(lines)
+    elif runs.is_main_process():
+        runs.write(Path(cfg.output), lines)
+        console.say(f"{lines.count(chr(10))} rows in {cfg.output}")

@@ -1,0 +1,102 @@
+"""What a training reports: its size before, its metrics, pictures and predictions after."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_llm import runs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
+
+    from hf_llm.tasks import Task
+    from hf_llm.tasks.base import Splits
+
+logger = logging.getLogger(__name__)
+
+
+def describe(trainer: Trainer, splits: Splits) -> None:
+    """One line on the model, one on the data: what is about to be trained on what."""
+    model = trainer.model
+    logger.info(
+        "%s: %s parameters, %s tokens in the vocabulary, on %s",
+        type(model).__name__,
+        f"{model.num_parameters():,}",
+        f"{model.config.vocab_size:,}",
+        trainer.args.device,
+    )
+    for name, split in splits.items():
+        if hasattr(split, "num_tokens"):
+            logger.info("%s: %s blocks, %s tokens", name, f"{len(split):,}", f"{split.num_tokens:,}")
+
+
+def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Splits, folder: Path) -> dict[str, Any]:
+    """Evaluate every split that was not trained on, write plots and predictions, and at the very end metrics.json."""
+    metrics: dict[str, Any] = {"train": training_metrics(trainer)}
+    for split in splits:
+        if split == "train":
+            continue
+        if task.reports_labels:
+            metrics[split] = _classified(trainer, raw[split], splits[split], folder, split)
+        else:
+            metrics[split] = unprefixed(trainer.evaluate(splits[split]))
+    if runs.is_main_process():
+        from hf_llm import plots
+
+        plots.loss_curve(trainer.state.log_history, folder / "loss_curve.png")
+    runs.write_json(folder / runs.METRICS, metrics)
+    return metrics
+
+
+def training_metrics(trainer: Trainer) -> dict[str, Any]:
+    """Trainer's own summary of the training, with the number of steps."""
+    summary = next((entry for entry in reversed(trainer.state.log_history) if "train_loss" in entry), {})
+    names = {"train_loss": "loss", "train_runtime": "runtime", "train_samples_per_second": "samples_per_second"}
+    return {"steps": trainer.state.global_step, **{new: summary[old] for old, new in names.items() if old in summary}}
+
+
+def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """`eval_loss` -> `loss`; the speed of the evaluation is no metric of the model."""
+    speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+    plain = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
+    return {name: value for name, value in plain.items() if name not in speed}
+
+
+def _classified(trainer: Any, raw: Dataset, encoded: Dataset, folder: Path, split: str) -> dict[str, Any]:
+    """Metrics of a classifier on a split; for the validation split also its predictions and confusion matrix."""
+    classes, probabilities, metrics = trainer.scores(encoded)
+    metrics = {**unprefixed(metrics), **confusion(classes, raw["label"], trainer.labels)}
+    if runs.is_main_process():
+        from hf_llm import plots
+
+        suffix = "" if split == "validation" else f"_{split}"
+        plots.confusion_matrix(
+            metrics["confusion_matrix"], trainer.labels, folder / f"confusion_matrix{suffix}.png", title=split
+        )
+        rows = predictions(raw, classes, probabilities, trainer.labels)
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        runs.write(folder / f"predictions{suffix}.jsonl", "".join(f"{line}\n" for line in lines))
+    return metrics
+
+
+def confusion(classes: Any, references: Any, labels: list[str]) -> dict[str, list[list[int]]]:
+    """`confusion_matrix`: rows are the true classes, columns the predicted, both in id order."""
+    from hf_llm.metrics import classification_report
+
+    return classification_report(classes, references, labels, metrics=["confusion_matrix"])
+
+
+def predictions(raw: Dataset, classes: Any, probabilities: Any, labels: list[str]) -> list[dict[str, Any]]:
+    """A row per text: the text, its own label where it has one, the predicted label, and the score of each class."""
+    rows = []
+    for index, row in enumerate(raw):
+        own = {"reference": labels[row.pop("label")]} if "label" in row else {}
+        scores = {name: round(float(score), 6) for name, score in zip(labels, probabilities[index], strict=True)}
+        best = labels[int(classes[index])]
+        rows.append({**row, **own, "label": best, "score": scores[best], "scores": scores})
+    return rows

@@ -1,0 +1,213 @@
+"""The run directory: its name, what is in it, whether it may be used again, and where everything came from.
+
+outputs/<run>/
+  config.yaml          the resolved configuration; the same again resumes, another is refused
+  environment.json     versions, git commit, data fingerprint, seed, command
+  train.log            what was said
+  checkpoint-N/        Trainer's own, for resuming
+  model/               weights (safetensors), config, tokenizer: `AutoModel….from_pretrained` loads it
+  metrics.json         written last: a run that has it is complete
+  loss_curve.png       and for a classifier confusion_matrix.png and predictions.jsonl
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
+
+CONFIG, METRICS, ENVIRONMENT, MODEL = "config.yaml", "metrics.json", "environment.json", "model"
+NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
+
+State = Literal["new", "unfinished", "complete"]
+
+
+def default_name(cfg: TrainConfig) -> str:
+    """`<model>-<data>`, for a run that was given no name."""
+    data = cfg.data.path
+    if data is None and cfg.data.files:
+        train = cfg.data.files.get("train") if isinstance(cfg.data.files, Mapping) else cfg.data.files
+        first = train[0] if isinstance(train, list) else train
+        data = Path(str(first or "data")).name.split(".")[0]
+    model = Path(cfg.model.pretrained).name if cfg.model.pretrained else cfg.model.arch
+    return re.sub(r"[^\w.-]+", "_", f"{model}-{(data or 'data').removeprefix('builtin:').rstrip('/').split('/')[-1]}")
+
+
+def directory(cfg: TrainConfig | EvaluateConfig | PredictConfig | GenerateConfig) -> Path:
+    """The run's directory: `runs_dir/run`, or `run` itself where it is a path."""
+    if isinstance(cfg, TrainConfig):
+        if cfg.trainer.get("output_dir"):
+            return Path(cfg.trainer["output_dir"])
+        name = cfg.run or default_name(cfg)
+    else:
+        name = cfg.run or ""
+    return Path(name) if os.sep in name else Path(cfg.runs_dir) / name
+
+
+def find(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> Path:
+    """The directory of a run that has a model.
+
+    Raises:
+        InputError: there is none; names the runs that there are.
+    """
+    folder = directory(cfg)
+    if (folder / MODEL / "config.json").is_file():
+        return folder
+    others = sorted(path.parent.name for path in Path(cfg.runs_dir).glob(f"*/{METRICS}"))
+    known = f"{cfg.runs_dir}/ has {', '.join(others)}" if others else f"{cfg.runs_dir}/ has no finished run"
+    raise InputError(f"run={cfg.run}: no finished run at {folder} ({known})")
+
+
+def open_run(folder: Path, cfg: TrainConfig) -> State:
+    """Claim `folder` for `cfg`, writing its config.yaml where it is new.
+
+    Raises:
+        InputError: another configuration has the name, or the folder holds something else.
+    """
+    resolved = dataclasses.asdict(cfg)
+    path = folder / CONFIG
+    if path.is_file():
+        differing = _differences(load_raw_config(path), resolved)
+        if differing:
+            raise InputError(
+                f"{folder} holds a run with another configuration ({'; '.join(differing)}): "
+                "give this one a name of its own (run=NAME), or move that folder away"
+            )
+        return "complete" if (folder / METRICS).is_file() else "unfinished"
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run: choose another name (run=NAME)")
+    if is_main_process():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
+        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+        write(path, f"# {command_line()}\n{text}")
+    return "new"
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    before, after = dict(_leaves(saved)), dict(_leaves(now))
+    return [
+        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key not in NAMED
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value or None if isinstance(value, Mapping) else value
+
+
+def load_raw_config(path: Path) -> dict[str, Any]:
+    """A run's config.yaml as data: an interpolation could read this machine's environment, so it is refused."""
+    text = path.read_text(encoding="utf-8")
+    if "${" in text:
+        raise InputError(f"{path}: holds an interpolation (${{…}}); a run's configuration is plain values")
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path}: not a run's configuration")
+    return loaded
+
+
+def load_config(folder: Path) -> TrainConfig:
+    """The configuration that the run in `folder` was trained with."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} has no {CONFIG}: it is no run; a bare model is given as model.pretrained={folder}")
+    return check(load_raw_config(folder / CONFIG), TrainConfig)
+
+
+def last_good(folder: Path) -> str | None:
+    """The newest checkpoint with weights and a readable state, or None."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in checkpoints:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if any(checkpoint.glob("*.safetensors")):
+            return str(checkpoint)
+    return None
+
+
+def write(path: Path, text: str) -> None:
+    """Write aside, then rename: a reader finds the old file or the new one, never half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    if is_main_process():
+        write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def save_model(trainer: Any, folder: Path) -> None:
+    """Weights, config and tokenizer to `folder/model`, whole or not at all, without Trainer's pickled arguments."""
+    aside = folder / f".{MODEL}"
+    trainer.save_model(str(aside))
+    if is_main_process():
+        (aside / "training_args.bin").unlink(missing_ok=True)
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        aside.replace(folder / MODEL)
+
+
+def environment(seed: int, data_fingerprint: str | None) -> dict[str, Any]:
+    """Where the numbers of a run come from."""
+    packages = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "evaluate", "hydra-core", "numpy")
+    return {
+        "command": command_line(),
+        "seed": seed,
+        "data_fingerprint": data_fingerprint,
+        "git_commit": _git_commit(),
+        "hf_llm": importlib.metadata.version("hf_llm"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def command_line() -> str:
+    """The command as a person would type it again."""
+    import shlex
+
+    program = os.path.basename(sys.argv[0]) if sys.argv else "python"
+    return shlex.join([*program.split(" "), *(arg for arg in sys.argv[1:] if not arg.startswith("hydra"))])
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder the command ran in, with `-dirty` where files differ from it; None outside git."""
+    try:
+        described = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and speaks, by the launcher's own variable."""
+    return int(os.environ.get("RANK", 0)) == 0

@@ -1,0 +1,96 @@
+"""A trained model, from a run, a folder or the Hub, as `evaluate`, `predict` and `generate` take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_llm import runs
+from hf_llm.config import (
+    DataConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    InputError,
+    ModelConfig,
+    PredictConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hf_llm.tasks import Task
+
+# What of a run's trainer settings an evaluation keeps; the rest is about training.
+KEPT = ("seed", "per_device_eval_batch_size", "bf16_full_eval", "fp16_full_eval", "use_cpu", "dataloader_num_workers")
+# What says where rows come from: a new source replaces all of it, and keeps how rows are read (columns, delimiter, …).
+SOURCE = ("path", "files", "subset", "revision", "splits", "limits", "streaming")
+
+
+@dataclass
+class SavedModel:
+    """What was trained, and what a later verb needs to know of how."""
+
+    task: Task
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    run: TrainConfig | None  # None where the model is no run of ours
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Class names in id order, for a classifier."""
+        config = self.model.config
+        return [config.id2label[index] for index in range(config.num_labels)] if self.task.reports_labels else None
+
+    def data(self, given: dict[str, Any]) -> DataConfig:
+        """The run's data with what is given laid over it; a new path or file is a new source."""
+        base = vars(self.run.data).copy() if self.run else {}
+        if given.get("path") or given.get("files"):
+            base = {key: value for key, value in base.items() if key not in SOURCE}
+        return DataConfig(**{**base, **{key: value for key, value in given.items() if value is not None}})
+
+    def trainer(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The run's trainer settings that an evaluation keeps, with what is given laid over them."""
+        base = self.run.trainer if self.run else {}
+        return {**{key: base[key] for key in KEPT if key in base}, **given}
+
+
+def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
+    """Load the model that `cfg.run` or `cfg.model.pretrained` names, and its tokenizer, in evaluation mode.
+
+    Raises:
+        InputError: there is no such run or model, or it is of a task that the verb does not know.
+    """
+    folder = runs.find(cfg) if cfg.run else None
+    run = runs.load_config(folder) if folder else None
+    source = str(folder / runs.MODEL) if folder else cfg.model.pretrained
+
+    from hf_llm import models, tasks
+    from hf_llm import tokenizer as tokenizers
+
+    given = dict(getattr(cfg, "task", {}))
+    base = dict(run.task) if run else {"name": given.get("name") or tasks.for_architecture(_architecture(cfg))}
+    task = tasks.get({**(base if given.get("name", base["name"]) == base["name"] else {}), **given})
+    tokenizer = tokenizers.load(
+        TokenizerConfig(pretrained=source, revision=cfg.model.revision), None, special_tokens=task.special_tokens
+    )
+    model = models.build(
+        ModelConfig(pretrained=source, revision=cfg.model.revision), auto_model=task.auto_model, tokenizer=tokenizer
+    )
+    return SavedModel(task, model.eval(), tokenizer, run)
+
+
+def _architecture(cfg: Any) -> str:
+    from transformers import AutoConfig
+
+    from hf_llm import models  # noqa: F401  registers rnn and fnn
+
+    source = cfg.model.pretrained
+    try:
+        config = AutoConfig.from_pretrained(source, revision=cfg.model.revision)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model.pretrained={source}: {str(error).splitlines()[0]}") from error
+    if not config.architectures:
+        raise InputError(f"model.pretrained={source}: its config.json names no architecture; give task=NAME")
+    return config.architectures[0]

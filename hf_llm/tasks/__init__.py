@@ -1,0 +1,36 @@
+"""One file per task; `get` finds it by `task.name`, so that a new task is a new file and a new YAML, nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from hf_llm.config import InputError
+from hf_llm.tasks.base import Task
+
+__all__ = ["Task", "for_architecture", "get"]
+
+
+def get(options: dict[str, Any]) -> Task:
+    """The task that `options["name"]` names, with the other options as its fields (`check` has validated them)."""
+    options = dict(options)
+    return _class(options.pop("name"))(**options)
+
+
+def for_architecture(architecture: str) -> str:
+    """The task of a saved model, by the class that its config.json names (`GPT2LMHeadModel` -> causal_lm)."""
+    from hf_llm.config.declared import tasks
+
+    for name in tasks():
+        if architecture.endswith(_class(name).architecture_endings):
+            return name
+    raise InputError(f"{architecture} is none of this project's tasks' models: name the task, as in task=causal_lm")
+
+
+def _class(name: str) -> type[Task]:
+    module = importlib.import_module(f"hf_llm.tasks.{name}")
+    for value in vars(module).values():
+        if inspect.isclass(value) and issubclass(value, Task) and value.__module__ == module.__name__:
+            return value
+    raise InputError(f"hf_llm/tasks/{name}.py defines no Task")

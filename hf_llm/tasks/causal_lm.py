@@ -1,0 +1,88 @@
+"""Causal language modelling: predict the next token. GPT-2, RNN, FNN and every `AutoModelForCausalLM`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hf_llm.tasks.base import Splits, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+
+@dataclass
+class CausalLM(Task):
+    """Documents are packed into blocks, with an end-of-text token after each; no token of the corpus is left out."""
+
+    auto_model: ClassVar[str] = "AutoModelForCausalLM"
+    architecture_endings: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
+    columns: ClassVar[Mapping[str, str]] = {"text": "text"}
+    sample_by: ClassVar[str] = "document"
+    special_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
+
+    block_size: int = 256  # tokens the model sees at once
+
+    def longest_input(self) -> int:
+        return self.block_size
+
+    def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
+        """Each split as blocks: `PackedBlocks`, or for a streamed corpus a streamed dataset of the same blocks."""
+        from datasets import Features, IterableDataset, List, Value
+        from datasets.fingerprint import Hasher
+
+        from hf_llm.tasks.packing import PackedBlocks, stream_blocks
+
+        features = Features(
+            {"input_ids": List(Value("int32")), "num_words": Value("int64"), "num_bytes": Value("int64")}
+        )
+        settings = {"batched": True, "features": features, "remove_columns": ["text"]}
+        ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+        splits: Splits = {}
+        for name, documents in raw.items():
+            tokenize = partial(_tokenize, tokenizer=tokenizer)
+            if isinstance(documents, IterableDataset):
+                blocks = {"documents": documents.map(tokenize, **settings), "block_size": self.block_size, **ends}
+                splits[name] = IterableDataset.from_generator(stream_blocks, gen_kwargs=blocks)
+                continue
+            # The tokenizer's own pickle changes when it is used; its JSON does not, so the cache is found again.
+            content = Hasher.hash([documents._fingerprint, tokenizer.backend_tokenizer.to_str(), "causal_lm"])
+            tokenized = documents.map(tokenize, **settings, new_fingerprint=content, desc=f"tokenising {name}")
+            splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")
+        return splits
+
+    def trainer(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        **options: Any,
+    ) -> Trainer:
+        from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
+        from hf_llm.tasks.packing import collate
+
+        return LanguageModelTrainer(
+            model,
+            args,
+            train_dataset=splits.get("train"),
+            eval_dataset=splits.get("validation"),
+            processing_class=tokenizer,
+            data_collator=collate,
+            **options,
+        )
+
+
+def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+    """Token ids of each document, an end-of-text token after it, and the size of its text in words and UTF-8 bytes."""
+    texts = batch["text"]
+    ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False, verbose=False)["input_ids"]
+    eos = tokenizer.eos_token_id
+    return {
+        "input_ids": [tokens if tokens and tokens[-1] == eos else [*tokens, eos] for tokens in ids],
+        "num_words": [len(text.split()) for text in texts],
+        "num_bytes": [len(text.encode()) for text in texts],
+    }

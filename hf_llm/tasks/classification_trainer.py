@@ -1,0 +1,81 @@
+"""HF's Trainer for a classifier: exact metrics over all rows, with one class id and one loss kept of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase, Trainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_llm.tasks.text_classification import TextClassification
+
+
+class Collator:
+    """Pads to the longest text of the batch; the columns that only sampling and reporting need stay behind."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.pad = DataCollatorWithPadding(tokenizer)
+        self.wanted = {*tokenizer.model_input_names, "labels"}
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return self.pad([{name: value for name, value in row.items() if name in self.wanted} for row in rows])
+
+
+class ClassificationTrainer(Trainer):
+    """The loss is the model's own; evaluation keeps of each row its loss and its class, never the logits."""
+
+    def __init__(self, *args: Any, task: TextClassification, **kwargs: Any):
+        super().__init__(*args, compute_metrics=self._metrics, **kwargs)
+        self.task = task
+        self.keep_probabilities = False
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, in id order."""
+        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """In order: the split is sorted by length already, and Trainer's length-grouped sampler would shuffle it."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, tuple[torch.Tensor, ...], torch.Tensor]:
+        """Per row: the loss and the class (B,), and where asked the probability of each class (B, C)."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels", None)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(**inputs).logits.float()
+        if labels is None:
+            labels = torch.full((len(logits),), -100, device=logits.device)
+        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        kept: tuple[torch.Tensor, ...] = (losses, logits.argmax(-1))
+        if self.keep_probabilities:
+            kept += (logits.softmax(-1),)
+        return None, kept, labels
+
+    def _metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        from hf_llm.metrics import classification_report
+
+        losses, classes = prediction.predictions[:2]
+        labels = np.asarray(prediction.label_ids)
+        if (labels == -100).all():
+            return {}
+        report = classification_report(classes, labels, self.labels, self.task.positive_label, self.task.metrics)
+        return {"loss": float(np.mean(losses, dtype=np.float64)), **report}
+
+    def scores(self, encoded: Dataset) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+        """Classes (N,) and probabilities (N, C) of an encoded split, in the order of its raw rows, and its metrics."""
+        self.keep_probabilities = True
+        try:
+            output = self.predict(encoded, metric_key_prefix="eval")
+        finally:
+            self.keep_probabilities = False
+        order = np.argsort(np.asarray(encoded["row"]))
+        _, classes, probabilities = output.predictions
+        return classes[order], probabilities[order], output.metrics

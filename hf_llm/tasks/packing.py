@@ -1,0 +1,134 @@
+"""Documents -> blocks of `block_size` tokens, so that every token of the corpus is predicted exactly once.
+
+The corpus is read as one stream, `<eos> d1 <eos> d2 <eos> …`, and block i is tokens [i·T, i·T + T + 1): T inputs
+and, one to the right, T targets. Neighbouring blocks share one token, so no target is lost at a border, and the last,
+shorter block is kept. (run_clm.py drops the first target of each block and the tail of every 1,000 documents.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+
+IGNORE_INDEX = -100  # no loss at this target: torch's cross_entropy and transformers agree on the number
+
+
+class PackedBlocks(torch.utils.data.Dataset):
+    """The blocks of a tokenised corpus, cut out of its Arrow table when asked for: nothing is copied or stored twice.
+
+    Args:
+        documents: columns `input_ids` (each document with its end-of-text token), `num_words` and `num_bytes`.
+        block_size: T, in tokens.
+        eos_token_id: what precedes the first document.
+        bos_token_id: a token that the tokenizer put before each document; it is input, never a target.
+        count_text: also give each block's `counts` (words and bytes of the documents that end in it), from which an
+            evaluation tells perplexity per word and bits per byte.
+    """
+
+    def __init__(
+        self,
+        documents: Dataset,
+        block_size: int,
+        eos_token_id: int,
+        bos_token_id: int | None = None,
+        count_text: bool = False,
+    ):
+        self.block_size = block_size
+        self.bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
+        self._prefix = np.array([eos_token_id], dtype=np.int32)
+        column = documents.data.column("input_ids")
+        self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks if len(chunk)]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
+        self.num_tokens = int(self._starts[-1])  # targets; the <eos> in front is input only
+        self._counts: np.ndarray | None = None
+        if count_text:
+            self._counts = self._count_text(documents)
+
+    def _count_text(self, documents: Dataset) -> np.ndarray:
+        """(blocks, 2): words and bytes of the documents whose last token is a target of the block."""
+        lengths = pc.list_value_length(documents.data.column("input_ids")).to_numpy()
+        block = np.maximum(np.cumsum(lengths) - 1, 0) // self.block_size
+        counts = np.zeros((len(self), 2), dtype=np.int64)
+        for column, name in enumerate(("num_words", "num_bytes")):
+            np.add.at(counts[:, column], block, np.asarray(documents[name]))
+        return counts
+
+    def __len__(self) -> int:
+        return -(-self.num_tokens // self.block_size)
+
+    def _tokens(self, start: int, stop: int) -> np.ndarray:
+        """Tokens [start, stop) of the corpus, from as many Arrow chunks as they lie in."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        parts = []
+        while start < stop:
+            offset = int(self._starts[first])
+            parts.append(self._chunks[first][start - offset : stop - offset])
+            start, first = int(self._starts[first + 1]), first + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        start = index * self.block_size
+        stop = min(start + self.block_size, self.num_tokens)
+        window = self._tokens(start - 1, stop) if start else np.concatenate([self._prefix, self._tokens(0, stop)])
+        block = torch.from_numpy(window.astype(np.int64))  # (T + 1,)
+        item = _inputs_and_targets(block, self.bos_token_id)
+        if self._counts is not None:
+            item["counts"] = torch.from_numpy(self._counts[index])
+        return item
+
+
+def stream_blocks(
+    documents: Iterable[dict[str, Any]], block_size: int, eos_token_id: int, bos_token_id: int | None = None
+) -> Iterator[dict[str, list[int]]]:
+    """The same blocks from a stream of tokenised documents, holding one block at a time."""
+    bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
+    window, counts = [eos_token_id], [0, 0]
+    for document in documents:
+        tokens = list(document["input_ids"])
+        while len(window) + len(tokens) > block_size + 1:
+            room = block_size + 1 - len(window)
+            yield _as_lists(window + tokens[:room], bos_token_id, counts)
+            window, counts, tokens = [(window + tokens[:room])[-1]], [0, 0], tokens[room:]
+        window += tokens
+        counts = [counts[0] + document["num_words"], counts[1] + document["num_bytes"]]
+    if len(window) > 1:
+        yield _as_lists(window, bos_token_id, counts)
+
+
+def _as_lists(window: list[int], bos_token_id: int | None, counts: list[int]) -> dict[str, list[int]]:
+    item = _inputs_and_targets(torch.tensor(window), bos_token_id)
+    return {**{name: tensor.tolist() for name, tensor in item.items()}, "counts": counts}
+
+
+def _inputs_and_targets(block: torch.Tensor, bos_token_id: int | None) -> dict[str, torch.Tensor]:
+    """(T + 1,) tokens -> input_ids (T,) and, one to the right, shift_labels (T,)."""
+    targets = block[1:]
+    if bos_token_id is not None:
+        targets = targets.masked_fill(targets == bos_token_id, IGNORE_INDEX)
+    return {"input_ids": block[:-1], "shift_labels": targets}
+
+
+def collate(blocks: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Stack blocks to (B, T). Only the corpus's last block is shorter: it is padded on the right, where a causal
+    model's earlier positions cannot see it, and carries no loss there; so neither mask nor pad token is needed."""
+    batch = {
+        "input_ids": _pad([block["input_ids"] for block in blocks], 0),
+        "shift_labels": _pad([block["shift_labels"] for block in blocks], IGNORE_INDEX),
+    }
+    batch["labels"] = batch["input_ids"]  # Trainer looks for this key before it counts the targets in shift_labels
+    if "counts" in blocks[0]:
+        batch["counts"] = torch.stack([torch.as_tensor(block["counts"]) for block in blocks])
+    return batch
+
+
+def _pad(rows: list[Any], value: int) -> torch.Tensor:
+    tensors = [torch.as_tensor(row) for row in rows]
+    if all(len(tensor) == len(tensors[0]) for tensor in tensors):
+        return torch.stack(tensors)
+    return pad_sequence(tensors, batch_first=True, padding_value=value)

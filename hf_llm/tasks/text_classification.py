@@ -1,0 +1,113 @@
+"""Text classification: one label per text, or per pair of texts. BERT, GPT-2, RNN, FNN and every
+`AutoModelForSequenceClassification`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hf_llm.tasks.base import Splits, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TextClassification(Task):
+    """Texts are padded to the longest of their batch, and batches drawn from texts of like length."""
+
+    auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    architecture_endings: ClassVar[tuple[str, ...]] = ("ForSequenceClassification",)
+    columns: ClassVar[Mapping[str, str]] = {"text": "text", "label": "label"}
+    sample_by: ClassVar[str] = "line"
+    special_tokens: ClassVar[Mapping[str, str]] = {
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "mask_token": "[MASK]",
+    }
+    reports_labels: ClassVar[bool] = True
+
+    max_length: int = 512  # a longer text is cut, and the cuts are counted
+    positive_label: str | None = None  # of two: the one whose precision, recall and F1 are the headline
+    metrics: list[str] = field(default_factory=lambda: ["accuracy", "precision", "recall", "f1", "mcc"])
+
+    def longest_input(self) -> int:
+        return self.max_length
+
+    def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
+        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
+
+    def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
+        """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens.
+
+        Splits other than train come sorted by length, which saves padding; `row` is the place in the raw split.
+        """
+        from datasets import IterableDataset
+        from datasets.fingerprint import Hasher
+
+        tokenize = partial(_tokenize, tokenizer=tokenizer, max_length=self.max_length)
+        splits: Splits = {}
+        for name, rows in raw.items():
+            given = list(rows.features or ())
+            if isinstance(rows, IterableDataset):
+                splits[name] = rows.map(tokenize, batched=True, with_indices=True, remove_columns=given)
+                continue
+            content = Hasher.hash(
+                [rows._fingerprint, tokenizer.backend_tokenizer.to_str(), "text_classification", self.max_length]
+            )
+            encoded = rows.map(
+                tokenize,
+                batched=True,
+                with_indices=True,
+                remove_columns=given,
+                new_fingerprint=content,
+                desc=f"tokenising {name}",
+            )
+            cut = sum(encoded["cut"])
+            if cut:
+                logger.info("%s: %d of %d texts were cut to task.max_length=%d", name, cut, len(rows), self.max_length)
+            splits[name] = encoded if name == "train" else encoded.sort("length", reverse=True)
+        return splits
+
+    def trainer(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        **options: Any,
+    ) -> Trainer:
+        from hf_llm.tasks.classification_trainer import ClassificationTrainer, Collator
+
+        options.pop("fused", None)  # the logits of a classifier are few
+        return ClassificationTrainer(
+            model,
+            args,
+            task=self,
+            train_dataset=splits.get("train"),
+            eval_dataset=splits.get("validation"),
+            processing_class=tokenizer,
+            data_collator=Collator(tokenizer),
+            **options,
+        )
+
+
+def _tokenize(
+    batch: dict[str, list[Any]], rows: list[int], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list[Any]]:
+    encoded = tokenizer(batch["text"], batch.get("text_pair"), truncation=True, max_length=max_length, verbose=False)
+    columns = dict(encoded)
+    columns["length"] = [len(ids) for ids in encoded["input_ids"]]
+    columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
+    columns["row"] = rows
+    if "label" in batch:
+        columns["labels"] = batch["label"]
+    return columns

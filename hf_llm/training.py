@@ -1,0 +1,92 @@
+"""`train`: the whole main path, on one screen."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_llm import console, runs
+from hf_llm.config import TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A finished run. `model`, `tokenizer` and `trainer` are there where it was trained in this process."""
+
+    folder: Path
+    metrics: dict[str, Any]  # split -> metric -> value
+    model: PreTrainedModel | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    trainer: Trainer | None = None
+
+
+def train(cfg: TrainConfig) -> Run:
+    """Train what `cfg` describes, or go on with it where an earlier call stopped.
+
+    Raises:
+        InputError: the data, the model or the configuration cannot be used, or the run's name is taken.
+    """
+    console.set_up()
+    folder = runs.directory(cfg)
+    if runs.open_run(folder, cfg) == "complete":
+        logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
+        return Run(folder, runs.read_json(folder / runs.METRICS))
+    with console.log_file(folder / "train.log"):
+        return _train(cfg, folder)
+
+
+def _train(cfg: TrainConfig, folder: Path) -> Run:
+    from transformers import set_seed
+
+    from hf_llm import data, models, report, tasks
+    from hf_llm import tokenizer as tokenizers
+    from hf_llm.tasks.base import labels_of, texts_of
+
+    task = tasks.get(cfg.task)
+    args = task.arguments(cfg.trainer, folder)
+    set_seed(args.seed)  # before any weight exists
+    with args.main_process_first(desc="preparing the data"):
+        raw = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
+        tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
+        splits = task.encode(raw, tokenizer)
+    model = models.build(
+        cfg.model,
+        auto_model=task.auto_model,
+        tokenizer=tokenizer,
+        labels=labels_of(raw),
+        max_length=task.longest_input(),
+    )
+    trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
+    report.describe(trainer, splits)
+    runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, data.fingerprint(raw)))
+
+    checkpoint = args.resume_from_checkpoint or runs.last_good(folder)
+    if checkpoint:
+        logger.info("resuming from %s", checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    runs.save_model(trainer, folder)
+    metrics = report.final(trainer, task, raw, splits, folder)
+    return Run(folder, metrics, model, tokenizer, trainer)
+
+
+def _callbacks(cfg: TrainConfig) -> list[TrainerCallback]:
+    from transformers import EarlyStoppingCallback
+
+    callbacks: list[TrainerCallback] = [console.log_callback()]
+    if cfg.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(cfg.early_stopping_patience))
+    return callbacks
+
+
+def train_command(cfg: TrainConfig) -> None:
+    """`hf-llm train`: train, then show the metrics and where everything is."""
+    run = train(cfg)
+    console.show_metrics(run.metrics, title=str(run.folder))
+    console.say(f"model, metrics, plots and log: {run.folder}/")

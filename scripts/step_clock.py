@@ -1,0 +1,95 @@
+"""Run a Python program as it is, and write down when each optimizer step ends and when chosen functions run.
+
+    python scripts/step_clock.py MARKS.jsonl WATCHED program.py [argument …]
+    python scripts/step_clock.py MARKS.jsonl WATCHED -m module [argument …]
+
+WATCHED is a comma-separated list of module:function, such as datasets.dataset_dict:DatasetDict.map, or "". The same clock runs
+hf_llm and its peers. It imports nothing that the program would not import, and nothing earlier: it waits for the
+modules to be imported. Each line of MARKS is {"name": "step" or the function, "start": [wall, cpu], "end": [wall, cpu]}
+in seconds, wall of CLOCK_MONOTONIC (the same clock in every process), cpu of this process with all its threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import runpy
+import sys
+import time
+from types import ModuleType
+from typing import Any, TextIO
+
+OPTIMIZER = "torch.optim.optimizer"
+
+
+def now() -> list[float]:
+    return [time.monotonic(), time.process_time()]
+
+
+class Clock(importlib.abc.MetaPathFinder):
+    """Attaches itself to the watched modules as soon as the program has imported them."""
+
+    def __init__(self, marks: TextIO, watched: list[str]):
+        self.marks = marks
+        self.functions: dict[str, list[str]] = {OPTIMIZER: []}
+        for function in watched:
+            module, _, path = function.partition(":")
+            self.functions.setdefault(module, []).append(path)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in self.functions:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_attach(module: ModuleType) -> None:
+                execute(module)
+                self.attach(fullname, module)
+
+            spec.loader.exec_module = execute_and_attach  # type: ignore[method-assign]
+        return spec
+
+    def attach(self, name: str, module: ModuleType) -> None:
+        if name == OPTIMIZER:
+            module.register_optimizer_step_post_hook(lambda *_: self.mark("step", now()))
+        for path in self.functions[name]:
+            *owners, function = path.split(".")
+            owner = functools.reduce(getattr, owners, module)
+            setattr(owner, function, self.timed(path, getattr(owner, function)))
+
+    def timed(self, name: str, function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.mark(name, start)
+
+        return call
+
+    def mark(self, name: str, start: list[float]) -> None:
+        self.marks.write(json.dumps({"name": name, "start": start, "end": now()}) + "\n")
+
+
+def main() -> None:
+    marks, watched, program, *arguments = sys.argv[1:]
+    with open(marks, "w", encoding="utf-8") as file:
+        sys.meta_path.insert(0, Clock(file, [name for name in watched.split(",") if name]))
+        if program == "-m":
+            program, *arguments = arguments
+            sys.argv = [program, *arguments]
+            sys.path[0] = os.getcwd()  # as python -m does
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = [program, *arguments]
+            sys.path[0] = os.path.dirname(os.path.abspath(program))
+            runpy.run_path(program, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

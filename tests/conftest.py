@@ -1,0 +1,20 @@
+"""Tests run offline, on toys. Those that need real data find it in HF_LLM_TEST_DATA or beside the checkout, else skip."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """A folder with openly licensed corpora, vocabularies and a tiny pretrained model, one sub-folder each."""
+    folder = Path(os.environ.get("HF_LLM_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set HF_LLM_TEST_DATA)")
+    return folder
