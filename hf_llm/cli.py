@@ -79,7 +79,7 @@ def _main(verb: str, argv: list[str]) -> None:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What the user got wrong is one line and exit code 2; anything else is a fault of ours and keeps its traceback."""
+    """What the user got wrong is one line and exit code 2; else it is a fault of ours, and keeps its traceback."""
     try:
         yield
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough

@@ -3,10 +3,11 @@
     python scripts/step_clock.py MARKS.jsonl WATCHED program.py [argument …]
     python scripts/step_clock.py MARKS.jsonl WATCHED -m module [argument …]
 
-WATCHED is a comma-separated list of module:function, such as datasets.dataset_dict:DatasetDict.map, or "". The same clock runs
-hf_llm and its peers. It imports nothing that the program would not import, and nothing earlier: it waits for the
-modules to be imported. Each line of MARKS is {"name": "step" or the function, "start": [wall, cpu], "end": [wall, cpu]}
-in seconds, wall of CLOCK_MONOTONIC (the same clock in every process), cpu of this process with all its threads.
+WATCHED is a comma-separated list of module:function, such as datasets.dataset_dict:DatasetDict.map, or empty. The
+same clock runs hf_llm and its peers. It imports nothing that the program would not import, and nothing earlier: it
+waits for the modules to be imported. Each line of MARKS is {"name": "step" or the function, "start": [wall, cpu],
+"end": [wall, cpu]} in seconds: wall of CLOCK_MONOTONIC, the same clock in every process, and cpu of this process with
+all its threads.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def wanted(columns: Mapping[str, str], cfg: DataConfig) -> list[Column]:
     for name in cfg.columns:
         if name not in columns:
             raise InputError(f"data.columns.{name}: this task has no such column; it has {listed(columns, near=name)}")
-    result = []
+    result: list[Column] = []
     for name, kind in columns.items():
         source = cfg.columns.get(name) or name
         optional, kind = kind.endswith("?"), kind.removesuffix("?")
@@ -39,6 +39,8 @@ def wanted(columns: Mapping[str, str], cfg: DataConfig) -> list[Column]:
         if not (len(sources) == 1 or is_pair) or not all(isinstance(s, str) for s in sources):
             right = "a column's name, or a list of two for a pair of texts" if kind == "text" else "a column's name"
             raise InputError(f"data.columns.{name}={source!r}: give {right}")
+        if taken := [s for s in sources if s in {c.source for c in result} or sources.count(s) > 1]:
+            raise InputError(f"data.columns.{name}={source!r}: column '{taken[0]}' is used twice")
         result += [Column(c, s, kind, optional) for c, s in zip([name, f"{name}_pair"], sources, strict=False)]
     return result
 

@@ -20,6 +20,8 @@ from hf_llm.data.rows import Rows, from_table
 
 logger = logging.getLogger(__name__)
 
+csv.field_size_limit(2**31 - 1)  # a document may be longer than the default of 128 KiB
+
 
 def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataConfig, delimiter: str) -> Rows:
     """The rows of a csv or tsv file, every field as the text that it is.
@@ -36,6 +38,8 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
     if cfg.column_names and first == names:
         raise InputError(f"{where}: the file has a header ({', '.join(names)}); leave data.column_names out")
     hint = "" if cfg.column_names else "; for a file without a header line give data.column_names"
+    if len(names) == 1 and (other := next((d for d in ";\t|," if d in names[0]), None)):
+        hint = f"; set data.delimiter={other!r}?"
     columns = present(columns, names, where, hint)
     if cfg.quoting and text.count('"') % 2:
         _refuse_open_quote(text, where, dialect)
@@ -80,7 +84,7 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
     if not rows.read:
         raise InputError(f"{where}: the file has a header line and no rows")
     if cfg.quoting:
-        _warn_of_line_breaks(table, where)
+        _check_line_breaks(table, text, where, dialect)
     return rows
 
 
@@ -121,15 +125,19 @@ def _refuse_open_quote(text: str, where: str, dialect: dict[str, Any]) -> None:
         )
 
 
-def _warn_of_line_breaks(table: pa.Table, where: str) -> None:
-    """Unbalanced quotes merge rows silently: say so where fields hold line breaks, which may also be meant."""
-    count = 0
-    for column in table.columns:
-        count += pc.sum(pc.match_substring(column, "\n")).as_py() or 0
-    if count:
-        logger.info(
-            "%s: %s fields hold line breaks between double quotes; if quotes are ordinary characters there, rows "
-            "were merged: set data.quoting=false",
-            where,
-            f"{count:,}",
-        )
+def _check_line_breaks(table: pa.Table, text: str, where: str, dialect: dict[str, Any]) -> None:
+    """Stray quotes merge rows silently. Where fields hold line breaks, see whether every quote is where it may be."""
+    count = sum(pc.sum(pc.match_substring(column, "\n")).as_py() or 0 for column in table.columns)
+    if not count:
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
+    start = 1
+    try:
+        for _ in reader:
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{where}, line {start}: a field goes on after its closing double quote, and such stray quotes merge rows; "
+            f"mend them, or set data.quoting=false to read double quotes as ordinary characters"
+        ) from error
+    logger.info("%s: %s fields hold line breaks, between double quotes", where, f"{count:,}")

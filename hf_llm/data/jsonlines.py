@@ -35,9 +35,9 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
             # only a label of another type is worth another try
             again = [f"Column(/{label}) changed from" for label in labels] + ["Failed to convert JSON to"]
             if not any(cause in str(problem) for cause in again):
-                raise InputError(_json_message(problem, lines, where)) from problem
+                raise InputError(_json_message(problem, where, labels)) from problem
     else:
-        raise InputError(_json_message(error, lines, where))
+        raise InputError(_json_message(error, where, labels))
     unseen = {name for name in table.column_names if table[name].null_count == len(table)}
     if unseen:  # all null, or not there at all?
         keys = dict.fromkeys(key for line in lines.split("\n") if line.strip() for key in json.loads(line))
@@ -71,11 +71,13 @@ def _json_lines(text: str, where: str) -> str:
     return "\n".join(map(json.dumps, whole))
 
 
-def _json_message(error: Exception | None, lines: str, where: str) -> str:
+def _json_message(error: Exception | None, where: str, labels: Sequence[str]) -> str:
     message = str(error).removeprefix("JSON parse error: ")
     found = re.search(r" in row (\d+)", message)
     at = f"{where}, row {int(found[1]) + 1}" if found else where
     change = re.search(r"Column\(/(.+)\) changed from (\w+) to (\w+)", message)
+    if change and change[1] in labels:
+        return f"{at}: column '{change[1]}' holds {change[3]} here and another type elsewhere; use one type for labels"
     if change:
         return f"{at}: column '{change[1]}' holds {change[3]}, not {change[2]}"
     return f"{at}: not valid JSON: {message.split(' in row ')[0]}; give an object a line"

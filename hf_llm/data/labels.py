@@ -88,7 +88,10 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
             raise InputError(
                 f"{part.at(index)}: label {values[index].as_py()} is a real number; classes are text or whole numbers"
             )
-        return pc.cast(pc.cast(values, pa.int64()), pa.string())
+        try:
+            return pc.cast(pc.cast(values, pa.int64()), pa.string())
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{part.where}: a label is a number beyond 64 bits; write labels as text") from error
     if pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return pc.cast(values, pa.string())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

@@ -126,5 +126,8 @@ def report(split: str, parts: Sequence[Rows], used: int, unit: str) -> None:
 
 
 def from_table(table: pa.Table) -> Dataset:
-    """A data set over a table in memory."""
+    """A data set over a table in memory; text columns of any Arrow type become plain strings."""
+    for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+            table = table.set_column(index, name, table.column(index).cast(pa.string()))
     return Dataset(InMemoryTable(table))

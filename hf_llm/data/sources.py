@@ -28,7 +28,7 @@ def find(cfg: DataConfig) -> dict[str, Any]:
             return renamed(files.in_folder(folder, cfg), cfg)
         found = dict(hub.load_saved(folder))
     else:
-        _refuse_mistaken_path(path)
+        refuse_mistaken_path(path)
         found = dict(hub.load(cfg))
     return {split: (data, f"{path}, split {theirs}") for split, (theirs, data) in _with_names(found, cfg).items()}
 
@@ -37,10 +37,12 @@ def _with_names(found: dict[str, Any], cfg: DataConfig) -> dict[str, tuple[str, 
     return renamed({theirs: (theirs, data) for theirs, data in found.items()}, cfg)
 
 
-def _refuse_mistaken_path(path: str) -> None:
+def refuse_mistaken_path(path: str) -> None:
     """A path that cannot be a Hub id (OWNER/NAME or NAME) is a folder that is not there."""
     if os.path.isfile(os.path.expanduser(path)):
         raise InputError(f"data.path={path} is a file: give data.files.train={path}")
+    if "://" in path:
+        raise InputError(f"data.path={path} is a URL: the URL of a file goes into data.files.train")
     if path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path:
         raise InputError(f"data.path={path}: no such folder (from {os.getcwd()})")
     if os.path.splitext(path)[1].lower() in (*formats.ENDINGS, *files.COMPRESSIONS):

@@ -93,8 +93,9 @@ def _choose(rows: int, labels: np.ndarray | None, fraction: float, seed: int) ->
     for label in np.unique(labels):
         members = order[labels[order] == label]
         chosen[members[: min(round(len(members) * fraction), len(members) - 1)]] = True
-    if not chosen.any():  # every class is small
-        chosen[order[0]] = rows > 1
+    names, counts = np.unique(labels, return_counts=True)
+    if not chosen.any() and counts.max() > 1:  # every class is small
+        chosen[order[labels[order] == names[counts.argmax()]][0]] = True
     return chosen
 
 

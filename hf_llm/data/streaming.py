@@ -12,7 +12,7 @@ import datasets
 from datasets import ClassLabel, Features, IterableDataset, IterableDatasetDict, Value
 
 from hf_llm.config import DataConfig, InputError
-from hf_llm.data import files, hub
+from hf_llm.data import files, hub, sources
 from hf_llm.data.columns import Column, listed, present, shorten
 from hf_llm.data.splits import NAMES, canonical, logger, renamed
 
@@ -53,15 +53,16 @@ def _open(cfg: DataConfig, columns: Sequence[Column], sample_by: str) -> dict[st
     if folder and folder.is_dir() and hub.is_saved(folder):
         return {name: split.to_iterable_dataset() for name, split in hub.load_saved(folder).items()}
     if folder and not folder.is_dir():
+        sources.refuse_mistaken_path(str(cfg.path))
         return dict(hub.load(cfg))
-    sources = files.in_folder(folder, cfg) if folder else files.named(cfg.files)
-    forms = {files.format_of(file, cfg) for split in sources.values() for file in split}
+    data_files = files.in_folder(folder, cfg) if folder else files.named(cfg.files)
+    forms = {files.format_of(file, cfg) for split in data_files.values() for file in split}
     if len(forms) > 1:
         raise InputError(f"data.streaming: the files are of several formats ({', '.join(sorted(forms))}); use one")
     (form,) = forms
     builder, options = _builder(form, cfg, columns, sample_by)
     try:
-        return dict(datasets.load_dataset(builder, data_files=sources, streaming=True, **options))
+        return dict(datasets.load_dataset(builder, data_files=data_files, streaming=True, **options))
     except Exception as error:
         raise InputError(f"{cfg.path or 'data.files'}: cannot be streamed: {shorten(str(error), 200)}") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from tokenizers import Regex, decoders, normalizers
 from transformers import (
     AutoTokenizer,
     BertTokenizer,
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaTokenizer,
 )
+from transformers.convert_slow_tokenizer import SentencePieceExtractor
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
@@ -122,6 +124,15 @@ def _from_sentencepiece(path: Path, where: str) -> PreTrainedTokenizerFast:
         )
     options = PreTrainedTokenizerFast.convert_to_native_format(vocab_file=str(path))
     options.pop("vocab_file", None)  # an absolute path, which would be saved
+    backend, spec = options["tokenizer_object"], SentencePieceExtractor(str(path)).proto.normalizer_spec
+    # transformers converts the pieces, but leaves out what the model does with spaces.
+    steps = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    if spec.add_dummy_prefix:
+        steps += [normalizers.Prepend(" ")]
+        backend.decoder = decoders.Sequence([backend.decoder, decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
     return PreTrainedTokenizerFast(**options)
 
 

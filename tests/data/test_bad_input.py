@@ -156,6 +156,16 @@ CASES = {
         "data.delimiter='||': give a single character".replace("|", r"\|"),
     ),
     "column of no use": ({"t.csv": GOOD}, {"columns": {"lable": "y"}}, ROWS, "data.columns.lable: .*it has 'label'"),
+    "column used twice": ({"t.csv": GOOD}, {"columns": {"text": "label"}}, ROWS, "column 'label' is used twice"),
+    "another delimiter": ({"t.csv": "text;label\nx;a\n"}, {}, ROWS, "set data.delimiter=';'?"),
+    "label beyond 64 bits": (
+        {"t.jsonl": '{"text":"x","label":12345678901234567890}\n{"text":"y","label":1}\n'},
+        {},
+        ROWS,
+        "t.jsonl: a label is a number beyond 64 bits",
+    ),
+    "url as a path": ({}, {"path": "https://example.org/t.csv"}, ROWS, "is a URL: .*data.files.train"),
+    "too few of each class to carve": ({"t.csv": "text,label\nx,a\ny,b\n"}, {}, ROWS, "2 rows are too few to carve"),
     "three texts": (
         {"t.csv": GOOD},
         {"columns": {"text": ["a", "b", "c"]}},

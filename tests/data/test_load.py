@@ -20,7 +20,7 @@ import zstandard
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_llm import data
-from hf_llm.config import DataConfig
+from hf_llm.config import DataConfig, InputError
 
 ROWS = {"text": "text", "label": "label"}
 TEXT = {"text": "text"}
@@ -133,11 +133,14 @@ def test_a_header_less_tsv_with_stray_quotes_keeps_every_row(tmp_path):
     assert list(train["text"]) == ['"so open', 'win "now', "ok"]
 
 
-def test_rows_merged_by_quotes_are_said(tmp_path, caplog):
-    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"so open\nspam\twin now"\nham\tok\nspam\tno\n')
+def test_line_breaks_between_quotes_are_said_and_stray_quotes_refused(tmp_path, caplog):
+    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"two\nlines"\nham\tok\nspam\tno\n')
     with caplog.at_level(logging.INFO, "hf_llm"):
         assert len(load(files=path)["train"]) == 3
-    assert "1 fields hold line breaks between double quotes" in caplog.text
+    assert "1 fields hold line breaks, between double quotes" in caplog.text
+    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"so open\nspam\twin "now\nham\tok\nspam\tno\n')
+    with pytest.raises(InputError, match=r"line 2: a field goes on after .*data.quoting=false"):
+        load(files=path)
 
 
 def test_lines_paragraphs_and_documents(tmp_path, caplog):
@@ -177,19 +180,14 @@ def test_class_label_names_keep_their_order_and_align_to_a_models(tmp_path):
     assert (train.features["label"].names, list(train["label"])) == (["z", "a", "never"], [0, 1])
     train = load(path=str(tmp_path / "d"), labels=["a", "z"])["train"]
     assert (train.features["label"].names, list(train["label"])) == (["a", "z"], [1, 0])
-    train = load(path=str(tmp_path / "d"), **{"labels": ["a", "never", "z"]})["train"]
+    train = load(path=str(tmp_path / "d"), labels=["a", "never", "z"])["train"]
     assert list(train["label"]) == [2, 0]
 
 
 def test_a_pair_of_texts_and_renamed_columns(tmp_path):
     path = write(tmp_path / "t.csv", "y,s2,s1\n1,b,a\n0,d,c\n")
-    train = (
-        load(files=path, columns={"text": "text", "label": "label"})
-        if False
-        else data.load(
-            DataConfig(files=path, columns={"text": ["s1", "s2"], "label": "y"}, validation_fraction=0), ROWS, seed=0
-        )["train"]
-    )
+    cfg = DataConfig(files=path, columns={"text": ["s1", "s2"], "label": "y"}, validation_fraction=0)
+    train = data.load(cfg, ROWS, seed=0)["train"]
     assert train.column_names == ["text", "text_pair", "label"]
     assert train[0] == {"text": "a", "text_pair": "b", "label": 1}
 
@@ -205,17 +203,12 @@ def test_a_folders_splits_are_in_its_file_names_or_sub_folders(tmp_path):
     }
 
 
-def test_splits_are_renamed_sliced_and_left_out(tmp_path):
+def test_a_split_may_have_a_name_of_its_own(tmp_path):
     rows = "text,label\nx,a\ny,b\n"
     for name in ("train.csv", "heldout.csv"):
         write(tmp_path / name, rows)
-    found = (
-        load(path=str(tmp_path), splits=["validation"], **{})
-        if False
-        else data.load(
-            DataConfig(path=str(tmp_path), splits={"validation": "heldout"}), ROWS, seed=0, splits=["validation"]
-        )
-    )
+    cfg = DataConfig(path=str(tmp_path), splits={"validation": "heldout"})
+    found = data.load(cfg, ROWS, seed=0, splits=["validation"])
     assert list(found) == ["validation"]
     assert len(found["validation"]) == 2
 
@@ -297,7 +290,6 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path):
     rows[7] = ("t", "b")
     rows[8] = ("6t7", "a")
     assert data.fingerprint(load(files=write(tmp_path / "u.csv", csv_of(rows)))) != data.fingerprint(whole)
-    assert data.fingerprint(load(files=str(tmp_path / "t.csv"), **{}, splits=None)) == data.fingerprint(whole)
 
 
 def test_reading_for_prediction(tmp_path):

@@ -1,0 +1,59 @@
+"""What the peers of benchmark.py need beside them to run offline and from scratch; their own code stays as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# run_glue.py calls evaluate.load("accuracy"), which looks for accuracy/accuracy.py before it asks the Hub.
+ACCURACY = """
+import datasets
+import evaluate
+
+
+class Accuracy(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("int32"), "references": datasets.Value("int32")})
+        return evaluate.MetricInfo(description="", citation="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"accuracy": sum(a == b for a, b in zip(predictions, references)) / len(references)}
+"""
+
+# run_glue.py starts from saved weights: here random ones, of the size that hf_llm trains.
+RANDOM_BERT = """
+import sys
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
+
+tokenizer_folder, folder = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+sizes = dict(num_hidden_layers=4, hidden_size=128, num_attention_heads=4, intermediate_size=512)
+set_seed(42)
+BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+tokenizer.save_pretrained(folder)
+"""
+
+
+def tokenizer_folder(vocabulary: Path, folder: Path, model_type: str) -> None:
+    """Copy a tokenizer to `folder`; bare vocabulary files get the config.json by which AutoTokenizer knows them."""
+    shutil.copytree(vocabulary, folder)
+    if not any((folder / name).is_file() for name in ("config.json", "tokenizer_config.json", "tokenizer.json")):
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+
+
+def random_bert(vocabulary: Path, folder: Path) -> None:
+    """A BERT with random weights, 4 layers × 128, and the tokenizer of the folder `vocabulary`, saved in `folder`."""
+    tokenizer = folder.with_name("bert-tokenizer")
+    tokenizer_folder(vocabulary, tokenizer, "bert")
+    subprocess.run(
+        [sys.executable, "-c", RANDOM_BERT, str(tokenizer), str(folder)], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def offline_accuracy(folder: Path) -> None:
+    """Put evaluate's accuracy, as a local metric script, where evaluate.load("accuracy") finds it."""
+    (folder / "accuracy").mkdir()
+    (folder / "accuracy" / "accuracy.py").write_text(ACCURACY)

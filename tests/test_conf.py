@@ -1,0 +1,50 @@
+"""Every YAML in conf/ composes and passes the check."""
+
+import pytest
+from conftest import ROOT
+
+from hf_llm import compose
+from hf_llm.config import VERBS
+
+CONF = ROOT / "conf"
+GROUPS = ["data", "tokenizer", "model", "task", "trainer", "experiment"]
+OPTIONS = sorted(
+    (path.relative_to(CONF).parts[0], str(path.relative_to(CONF / path.relative_to(CONF).parts[0]).with_suffix("")))
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] in GROUPS
+)
+# What an option leaves to the user to say.
+LEFT_OPEN = {
+    ("data", "files"): ["data.files.train=my.txt"],
+    ("data", "hub"): ["data.path=user/name"],
+    ("model", "pretrained"): ["model.pretrained=folder"],
+    ("tokenizer", "pretrained"): ["tokenizer.pretrained=folder"],
+}
+
+
+def test_the_sweep_finds_every_group_and_every_file():
+    assert {group for group, _ in OPTIONS} == set(GROUPS)
+    found = [path for path in CONF.rglob("*.yaml") if path.parent != CONF and path.parent.name != "accelerate"]
+    assert len(OPTIONS) == len(found) >= 15
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_passes_the_check(group, option):
+    cfg = compose("train", f"{group}={option}", *LEFT_OPEN.get((group, option), []))
+    if group == "experiment":
+        assert cfg.run == option.split("/")[-1]
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train"}))
+def test_every_verbs_root_composes(verb):
+    assert compose(verb, "run=some").run == "some"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_opens_with_what_it_is_and_holds_no_code(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    for forbidden in ("_target_", "trust_remote_code", "${oc.env"):
+        assert forbidden not in text
+    if path.parent.name == "experiment":
+        assert text.splitlines()[1].startswith("# hf-llm train experiment=" + path.stem)
