@@ -18,3 +18,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set HF_LLM_TEST_DATA)")
     return folder
+
+
+def overrides(**values: object) -> dict[str, str]:
+    """`trainer__max_steps=4` -> {"trainer.max_steps": "4"}, for `toys`."""
+    return {key.replace("__", "."): str(value) for key, value in values.items()}

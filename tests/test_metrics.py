@@ -24,15 +24,8 @@ LABELS = ["ham", "spam", "中文", "with space"]
 @pytest.fixture(autouse=True)
 def _no_warnings():
     with warnings.catch_warnings():
-        warnings.simplefilter("error", sk_warning())
-        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error")
         yield
-
-
-def sk_warning():
-    from sklearn.exceptions import UndefinedMetricWarning
-
-    return UndefinedMetricWarning
 
 
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
@@ -164,7 +157,7 @@ def test_a_metric_from_elsewhere_is_found_by_its_name():
     class Errors(InMemoryMetric, name="errors"):
         def _compute(self, predictions, references):
             """How many rows are wrong."""
-            return {"errors": float((predictions != references).sum())}
+            return {"errors": float(sum(p != r for p, r in zip(predictions, references, strict=True)))}
 
     try:
         assert classification_report(np.array([1, 0]), np.array([1, 1]), ["a", "b"], None, ["errors"]) == {

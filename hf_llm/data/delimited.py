@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.rows import Rows, from_table
-
-logger = logging.getLogger(__name__)
 
 csv.field_size_limit(2**31 - 1)  # a document may be longer than the default of 128 KiB
 
@@ -41,8 +37,8 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
     if len(names) == 1 and (other := next((d for d in ";\t|," if d in names[0]), None)):
         hint = f"; set data.delimiter={other!r}?"
     columns = present(columns, names, where, hint)
-    if cfg.quoting and text.count('"') % 2:
-        _refuse_open_quote(text, where, dialect)
+    if cfg.quoting and '"' in text:
+        _refuse_stray_quotes(text, where, dialect)
 
     encoded = text.encode()
     ragged: list[Any] = []
@@ -83,8 +79,6 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
         rows.numbers = np.setdiff1d(np.arange(1, rows.read + 1), bad)
     if not rows.read:
         raise InputError(f"{where}: the file has a header line and no rows")
-    if cfg.quoting:
-        _check_line_breaks(table, text, where, dialect)
     return rows
 
 
@@ -111,33 +105,16 @@ def _ragged_message(rows: Rows, ragged: Sequence[Any], header: int) -> str:
     )
 
 
-def _refuse_open_quote(text: str, where: str, dialect: dict[str, Any]) -> None:
-    """An odd number of quotes may be a stray one inside a field (5" disk), which is harmless, or one never closed."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=False, **dialect)
-    start = end = 0
-    row: list[str] = []
-    for fields in reader:
-        row, start, end = fields, end + 1, reader.line_num
-    if end > start and row and "\n" in row[-1].rstrip("\n") and not text.rstrip().endswith('"'):
-        raise InputError(
-            f"{where}, line {start}: a double quote is opened and never closed; mend it, or set data.quoting=false "
-            f"to read double quotes as ordinary characters"
-        )
-
-
-def _check_line_breaks(table: pa.Table, text: str, where: str, dialect: dict[str, Any]) -> None:
-    """Stray quotes merge rows silently. Where fields hold line breaks, see whether every quote is where it may be."""
-    count = sum(pc.sum(pc.match_substring(column, "\n")).as_py() or 0 for column in table.columns)
-    if not count:
-        return
+def _refuse_stray_quotes(text: str, where: str, dialect: dict[str, Any]) -> None:
+    """A stray quote at a field's beginning is swallowed with the next one, and with all rows between, silently."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
     start = 1
     try:
         for _ in reader:
             start = reader.line_num + 1
     except csv.Error as error:
+        problem = "is never closed" if "end of data" in str(error) else "is closed before the field's end"
         raise InputError(
-            f"{where}, line {start}: a field goes on after its closing double quote, and such stray quotes merge rows; "
-            f"mend them, or set data.quoting=false to read double quotes as ordinary characters"
+            f"{where}, line {start}: a double quote is opened that {problem}; mend it, or set data.quoting=false to "
+            f"read double quotes as ordinary characters"
         ) from error
-    logger.info("%s: %s fields hold line breaks, between double quotes", where, f"{count:,}")

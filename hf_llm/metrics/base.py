@@ -49,7 +49,7 @@ class InMemoryMetric(evaluate.Metric):
             citation="",
             inputs_description="",
             features=self.inputs,
-            format="numpy",
+            format=None,  # lists: "numpy" would hand float64 columns over as float32
         )
 
     def _build_data_dir(self) -> str:

@@ -65,6 +65,8 @@ class Accuracy(InMemoryMetric, name="accuracy"):
 class MatthewsCorrelation(InMemoryMetric, name="mcc"):
     def _compute(self, predictions, references) -> dict[str, float]:
         """Matthews' correlation coefficient, for any number of classes (Gorodkin 2004); 0.0 where undefined."""
+        if len(set(predictions) | set(references)) == 1:  # 0.0 in scikit-learn too, but with a warning
+            return {"mcc": 0.0}
         return {"mcc": float(sklearn_metrics.matthews_corrcoef(references, predictions))}
 
 

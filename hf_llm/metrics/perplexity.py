@@ -21,5 +21,4 @@ class Perplexity(InMemoryMetric, name="perplexity"):
     def _compute(self, nll, tokens, words, num_bytes) -> dict[str, float]:
         """Loss, perplexity, word_perplexity and bits_per_byte of all texts together; nll in nats."""
         # fsum is exact, so the sum does not depend on the order or on how the texts were batched.
-        counts = {"tokens": int(tokens.sum()), "words": int(words.sum()), "num_bytes": int(num_bytes.sum())}
-        return language_modeling(math.fsum(nll), **counts)
+        return language_modeling(math.fsum(nll), tokens=sum(tokens), words=sum(words), num_bytes=sum(num_bytes))

@@ -41,6 +41,8 @@ class PackedBlocks(torch.utils.data.Dataset):
     ):
         self.block_size = block_size
         self.bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
+        if documents._indices is not None:  # a selection: the table still holds all rows
+            documents = documents.flatten_indices()
         self._prefix = np.array([eos_token_id], dtype=np.int32)
         column = documents.data.column("input_ids")
         self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks if len(chunk)]
@@ -73,6 +75,8 @@ class PackedBlocks(torch.utils.data.Dataset):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
         start = index * self.block_size
         stop = min(start + self.block_size, self.num_tokens)
         window = self._tokens(start - 1, stop) if start else np.concatenate([self._prefix, self._tokens(0, stop)])

@@ -126,7 +126,9 @@ def _from_sentencepiece(path: Path, where: str) -> PreTrainedTokenizerFast:
     options.pop("vocab_file", None)  # an absolute path, which would be saved
     backend, spec = options["tokenizer_object"], SentencePieceExtractor(str(path)).proto.normalizer_spec
     # transformers converts the pieces, but leaves out what the model does with spaces.
-    steps = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
+    steps: list[normalizers.Normalizer] = []
+    if spec.precompiled_charsmap:
+        steps += [normalizers.Precompiled(spec.precompiled_charsmap)]
     if spec.remove_extra_whitespaces:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if spec.add_dummy_prefix:

@@ -7,7 +7,6 @@ process to process, so these two are brought into a canonical order below.
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,11 +28,7 @@ def train(cfg: TokenizerConfig, texts: Texts | None, *, special_tokens: Mapping[
     An unk token is there only where the algorithm can meet what it does not know.
     """
     if cfg.algorithm not in _ALGORITHMS:
-        near = difflib.get_close_matches(str(cfg.algorithm), _ALGORITHMS, n=1, cutoff=0.4)
-        raise InputError(
-            f"tokenizer.algorithm={cfg.algorithm} is unknown{f'; did you mean {near[0]}?' if near else ''} "
-            f"(there are {', '.join(_ALGORITHMS)})"
-        )
+        raise InputError(f"tokenizer.algorithm={cfg.algorithm} is unknown; there are {', '.join(_ALGORITHMS)}")
     roles = dict(special_tokens)
     if cfg.algorithm in ("byte_level_bpe", "byte"):
         roles.pop("unk_token", None)

@@ -265,9 +265,9 @@ def test_bad_rows_are_left_out_on_request_and_counted_by_reason(tmp_path, caplog
 
 
 def test_a_row_is_named_rightly_after_rows_that_were_left_out(tmp_path):
-    write(tmp_path, {"t.csv": "text,label\nx,a\n,b\ny\nz,b\nw,q\n"})
+    write(tmp_path, {"t.csv": "text,label\nx,a\n,b\ny\nz,q\nw,b\n"})
     cfg = DataConfig(files=str(tmp_path / "t.csv"), bad_rows="skip", labels=["a", "b"])
-    with pytest.raises(InputError, match=r"t.csv, row 5 \(line 6\): label 'q'"):
+    with pytest.raises(InputError, match=r"t.csv, row 4 \(line 5\): label 'q'"):
         data.load(cfg, ROWS, seed=0)
 
 

@@ -133,14 +133,13 @@ def test_a_header_less_tsv_with_stray_quotes_keeps_every_row(tmp_path):
     assert list(train["text"]) == ['"so open', 'win "now', "ok"]
 
 
-def test_line_breaks_between_quotes_are_said_and_stray_quotes_refused(tmp_path, caplog):
-    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"two\nlines"\nham\tok\nspam\tno\n')
-    with caplog.at_level(logging.INFO, "hf_llm"):
-        assert len(load(files=path)["train"]) == 3
-    assert "1 fields hold line breaks, between double quotes" in caplog.text
-    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"so open\nspam\twin "now\nham\tok\nspam\tno\n')
-    with pytest.raises(InputError, match=r"line 2: a field goes on after .*data.quoting=false"):
-        load(files=path)
+def test_line_breaks_between_quotes_are_kept_and_stray_quotes_refused(tmp_path):
+    path = write(tmp_path / "t.tsv", 'label\ttext\nham\t"two\nlines"\nham\t5" disk\nspam\tno\n')
+    assert list(load(files=path)["train"]["text"]) == ["two\nlines", '5" disk', "no"]
+    for rows in ('ham\t"so open\nspam\twin "now\n', 'ham\t"so" open\nspam\tno\n'):
+        path = write(tmp_path / "t.tsv", "label\ttext\n" + rows)
+        with pytest.raises(InputError, match=r"line 2: a double quote is opened that is closed .*data.quoting=false"):
+            load(files=path)
 
 
 def test_lines_paragraphs_and_documents(tmp_path, caplog):
@@ -287,8 +286,8 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path):
     assert data.fingerprint(whole) == data.fingerprint(parts)
     picked = DatasetDict(train=whole["train"].select(range(49, -1, -1)).select(range(49, -1, -1)))
     assert data.fingerprint(picked) == data.fingerprint(whole)
-    rows[7] = ("t", "b")
-    rows[8] = ("6t7", "a")
+    rows[7] = ("t", "a")
+    rows[8] = ("6t7", "b")
     assert data.fingerprint(load(files=write(tmp_path / "u.csv", csv_of(rows)))) != data.fingerprint(whole)
 
 

@@ -1,0 +1,60 @@
+"""Tiny data and tiny runs, for the tests that train."""
+
+from pathlib import Path
+
+WORDS = ["red", "blue", "green", "one", "two", "three", "cat", "dog"]
+COLOURS = ("red", "blue", "green")
+
+
+def write_text(folder: Path, name: str = "corpus.txt", lines: int = 300) -> Path:
+    """Lines with a pattern that a two-layer model finds in a few steps."""
+    path = folder / name
+    path.write_text("".join(f"{' '.join(WORDS[(i + j) % 8] for j in range(6))}\n" for i in range(lines)))
+    return path
+
+
+def write_csv(folder: Path, name: str = "train.csv", rows: int = 90) -> Path:
+    """`label,text`: whether a colour is named first. Two thirds are `thing`."""
+    path = folder / name
+    lines = ["label,text"]
+    for i in range(rows):
+        word = COLOURS[i % len(COLOURS)] if i % 3 == 0 else WORDS[3 + i % 5]
+        lines.append(f"{'colour' if i % 3 == 0 else 'thing'},{word} {WORDS[i % 8]} {WORDS[(i * 3) % 8]}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+SMALL = {
+    "gpt2": ["model=gpt2", "model.config.n_layer=2", "model.config.n_embd=32", "model.config.n_head=2"],
+    "bert": [
+        "model=bert",
+        "model.config.num_hidden_layers=2",
+        "model.config.hidden_size=32",
+        "model.config.num_attention_heads=2",
+        "model.config.intermediate_size=64",
+    ],
+    "rnn": ["model=rnn", "model.config.hidden_size=32", "model.config.embedding_size=32"],
+    "fnn": ["model=fnn", "model.config.hidden_size=32", "model.config.embedding_size=16"],
+}
+QUICK = [
+    "trainer.max_steps=4",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.eval_strategy=no",
+    "trainer.save_strategy=no",
+    "trainer.disable_tqdm=true",
+    "trainer.use_cpu=true",
+]
+
+
+def language_model(folder: Path, arch: str = "gpt2", **options: str) -> list[str]:
+    """Overrides of a causal LM run on `write_text`'s corpus."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    files = [f"data.files.train={write_text(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=char"]
+    return [*files, *SMALL[arch], "task.block_size=16", *QUICK, *given]
+
+
+def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
+    """Overrides of a text classification run on `write_csv`'s rows."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    files = [f"data.files.train={write_csv(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=word"]
+    return [*files, *SMALL[arch], "task=text_classification", "task.max_length=32", *QUICK, *given]
