@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark_peers import offline_accuracy, random_bert, tokenizer_folder
+from benchmark_peers import numbered_labels, offline_accuracy, random_bert, tokenizer_folder
 from rich.console import Console
 from rich.table import Table
 
@@ -130,26 +130,21 @@ class Comparison:
 
 def comparisons(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
     gpt2 = ["model=gpt2", "model.config.n_layer=4", "model.config.n_head=4", "model.config.n_embd=128"]
-    no_extras = [
-        "trainer.use_cpu=true",
-        "trainer.eval_strategy=no",
-        "trainer.save_strategy=no",
-        "trainer.report_to=[]",
-    ]
-    # use_cpu, no saving while training, no reporting: as above, said in run_clm's and run_glue's way
-    hf_no_extras = [
-        "--do_train",
-        "--use_cpu",
-        "--save_strategy",
-        "no",
-        "--report_to",
-        "none",
-        "--disable_tqdm",
-        "true",
-    ]
+    no_extras = [f"trainer.{setting}" for setting in ("use_cpu=true", "eval_strategy=no", "save_strategy=no")]
+    # the same, said in run_clm's and run_glue's way
+    hf_no_extras = ["--do_train", "--use_cpu", "--save_strategy", "no", "--report_to", "none", "--disable_tqdm", "1"]
 
     def hf_llm(folder: Path, *overrides: Any) -> list[str]:
-        return ["-m", "hf_llm", "train", "run=run", f"runs_dir={folder}", *no_extras, *map(str, overrides)]
+        return [
+            "-m",
+            "hf_llm",
+            "train",
+            "run=run",
+            f"runs_dir={folder}",
+            *no_extras,
+            "trainer.report_to=[]",
+            *map(str, overrides),
+        ]
 
     def language_model(steps: int) -> Callable[[Path], tuple[list[str], list[str]]]:
         def commands(folder: Path) -> tuple[list[str], list[str]]:
@@ -197,7 +192,7 @@ def comparisons(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
             *("trainer.lr_scheduler_type=linear", "trainer.warmup_steps=0", "trainer.weight_decay=0"),
         )
         peer = [str(args.run_glue), "--model_name_or_path", str(prepared / "bert")]
-        peer += [f"--{name}_file={file}" for name, file in splits.items()]
+        peer += [f"--{name}_file={prepared / 'labels' / f'{name}.csv'}" for name in splits]
         peer += ["--num_train_epochs", "1", "--per_device_train_batch_size", "16", "--learning_rate", "5e-4"]
         return ours, [*peer, "--do_eval", "--output_dir", str(folder / "run"), *hf_no_extras]
 
@@ -428,6 +423,7 @@ def main() -> None:
             if comparison.problem is None:
                 if comparison.name == "classifier":
                     random_bert(args.bert_tokenizer, scratch / "bert")
+                    numbered_labels(args.classification, scratch / "labels")
                 with console.status("") as status:
                     compare(comparison, args.repeats, scratch, status.update)
     drawn, rows = table(chosen, args.repeats)

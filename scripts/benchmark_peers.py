@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -57,3 +58,18 @@ def offline_accuracy(folder: Path) -> None:
     """Put evaluate's accuracy, as a local metric script, where evaluate.load("accuracy") finds it."""
     (folder / "accuracy").mkdir()
     (folder / "accuracy" / "accuracy.py").write_text(ACCURACY)
+
+
+def numbered_labels(source: Path, folder: Path) -> None:
+    """Copy train.csv and validation.csv with labels 0, 1, … for names: run_glue.py dies on names."""
+    tables = {}
+    for split in ("train", "validation"):
+        with (source / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+            tables[split] = list(csv.DictReader(file))
+    names = sorted({row["label"] for row in tables["train"]})
+    folder.mkdir()
+    for split, rows in tables.items():
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["label", "text"])
+            writer.writeheader()
+            writer.writerows({"label": names.index(row["label"]), "text": row["text"]} for row in rows)
