@@ -134,7 +134,7 @@ def _run(verb: str, argv: list[str]) -> None:
     def job(composed: Any) -> None:
         sys.argv = command
         with _one_line_errors():  # in here, lest Hydra print its own words first
-            cfg = check(_plain(composed), VERBS[verb])
+            cfg: Any = check(_plain(composed), VERBS[verb])
             if args.multirun and verb == "train":
                 cfg.run = _trial_name(cfg, composed, swept)
             _handler(verb)(cfg)

@@ -34,7 +34,9 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         raise InputError(f"{type(loaded.model).__name__} predicts labels, not tokens: use `hf-llm predict`")
     settings = _settings(cfg.generation, loaded.model, loaded.tokenizer)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer = loaded.model.to(device), loaded.tokenizer
+    model: Any = loaded.model
+    model.to(device)
+    tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"  # a continuation starts right after its prompt
     set_seed(cfg.seed)
     results = []

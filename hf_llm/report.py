@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def describe(trainer: Trainer, splits: Splits) -> None:
     """One line on the model, one on the data: what is about to be trained on what."""
-    model = trainer.model
+    model: Any = trainer.model
     logger.info(
         "%s: %s parameters, %s tokens in the vocabulary, on %s",
         type(model).__name__,

@@ -40,7 +40,7 @@ class SavedModel:
     @property
     def labels(self) -> list[str] | None:
         """Class names in id order, for a classifier."""
-        config = self.model.config
+        config: Any = self.model.config
         return [config.id2label[index] for index in range(config.num_labels)] if self.task.reports_labels else None
 
     def data(self, given: dict[str, Any]) -> DataConfig:

@@ -56,11 +56,13 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         raw = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)
+    labels = labels_of(raw)
+    task.check_best_metric(args, labels)
     model = models.build(
         cfg.model,
         auto_model=task.auto_model,
         tokenizer=tokenizer,
-        labels=labels_of(raw),
+        labels=labels,
         max_length=task.longest_input(),
     )
     trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))

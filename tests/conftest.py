@@ -1,11 +1,13 @@
-"""Tests run offline, on toys. Those that need real data find it in HF_LLM_TEST_DATA or beside the checkout, else skip."""
+"""Tests run offline, on toys. Those that need real data look in HF_LLM_TEST_DATA, or beside the checkout, or skip."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_llm-tests-")  # not the user's own
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ROOT = Path(__file__).resolve().parent.parent

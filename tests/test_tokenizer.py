@@ -146,9 +146,10 @@ def test_training_gives_the_same_file_in_every_process_and_with_any_number_of_th
         "import hashlib, unicodedata\n"
         "from hf_llm import tokenizer as tokenizers\n"
         "from hf_llm.config import TokenizerConfig\n"
-        "texts = [unicodedata.name(chr(i), '') + ' ' + chr(i) for i in range(33, 4000) if chr(i).isprintable()]\n"
+        "texts = [unicodedata.name(chr(i), '') + ' ' + chr(i) for i in range(33, 1500) if chr(i).isprintable()]\n"
+        "texts += [f'{text[:5]}{chr(0x4E00 + i)}{text[-9:]}' for i, text in enumerate(texts)] * 3\n"  # rare in words
         f"for algorithm in {LEARNT}:\n"
-        "    cfg = TokenizerConfig(algorithm=algorithm, vocab_size=4500)\n"
+        "    cfg = TokenizerConfig(algorithm=algorithm, vocab_size=3500)\n"
         f"    tokenizer = tokenizers.load(cfg, lambda: [texts], special_tokens={BERT})\n"
         "    print(algorithm, hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest())\n"
     )
@@ -227,6 +228,14 @@ def test_a_missing_eos_is_added_and_a_missing_pad_is_eos(tmp_path, caplog):
         ({"vocab.json": "{", "merges.txt": ""}, "cannot be read"),
         ({"tokenizer.json": "{}"}, "cannot be read: Model missing"),
         ({"tokenizer_config.json": '{"tokenizer_class": "GPT2Tokenizer"}'}, "its 1 special tokens only"),
+        (
+            {
+                "vocab.txt": "a\n" * 9 + "b\nc\nd\n",
+                "tokenizer_config.json": '{"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": '
+                '{"0": {"content": "x", "special": false}}}',
+            },
+            "loads with 2 of its 4 tokens.*GPT2Tokenizer",
+        ),
         ({"vocab.txt": "hello\nworld\n"}, r"Missing \[UNK\]"),
         ({"vocab.json": json.dumps({f"t{i}": i for i in range(999)}), "merges.txt": "#version: 0.2\n"}, "too few"),
         ({"tokenizer_config.json": '{"auto_map": {"AutoTokenizer": ["x.X", null]}}'}, "cannot be read"),

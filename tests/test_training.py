@@ -69,6 +69,22 @@ def test_the_same_command_again_says_that_the_run_is_complete(lm, caplog):
     assert config["task"]["block_size"] == 16
 
 
+def test_the_second_run_on_the_same_data_finds_it_tokenised(tmp_path, caplog):
+    from hf_llm.tasks import causal_lm
+
+    train(compose(*language_model(tmp_path, run="a")))
+    calls = []
+    real = causal_lm._tokenize
+    causal_lm._tokenize = lambda *args, **kwargs: calls.append(1) or real(*args, **kwargs)
+    try:
+        train(compose(*language_model(tmp_path, run="b")))
+        assert not calls
+        train(compose(*language_model(tmp_path, run="c"), "tokenizer=byte"))
+        assert calls
+    finally:
+        causal_lm._tokenize = real
+
+
 def test_another_configuration_under_the_same_name_is_refused(lm):
     options = [
         f"run={lm.folder}",
@@ -243,3 +259,19 @@ def test_a_limit_is_on_rows(tmp_path):
     write_csv(tmp_path)
     run = train(compose(*classifier(tmp_path), "data.limits.validation=5"))
     assert np.sum(run.metrics["validation"]["confusion_matrix"]) == 5
+
+
+@pytest.mark.parametrize("metric", ["bits_per_byte", "eval_perplexity"])
+def test_a_lower_perplexity_is_the_better_one(tmp_path, metric):
+    from hf_llm import tasks
+
+    args = tasks.get({"name": "causal_lm"}).arguments({"metric_for_best_model": metric}, tmp_path)
+    assert args.greater_is_better is False
+
+
+def test_a_best_metric_that_is_never_reported_is_refused_before_training(tmp_path):
+    options = classifier(tmp_path, **overrides(trainer__metric_for_best_model="f1_macr"))
+    with pytest.raises(InputError, match="did you mean f1_macro"):
+        train(compose(*options))
+    with pytest.raises(InputError, match="the labels are colour, thing"):
+        train(compose(*classifier(tmp_path, run="b"), "task.positive_label=blue"))

@@ -6,9 +6,11 @@ Importing `transformers.training_args` takes seconds (it brings torch); reading 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -29,17 +31,15 @@ def _classes(source: Path) -> dict[str, ast.ClassDef]:
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def _literal(cls: ast.ClassDef, name: str):
+def _literal(cls: ast.ClassDef, name: str) -> Any:
     """The value of the class attribute `name`, where it is a literal."""
     for node in cls.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                return ast.literal_eval(node.value)  # type: ignore[union-attr]
-            except (ValueError, TypeError):
-                return None
+            with contextlib.suppress(ValueError, TypeError):
+                return ast.literal_eval(node.value)
     return None
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+LOWER_IS_BETTER = ("perplexity", "word_perplexity", "bits_per_byte")
 Splits = dict[str, Any]  # split name -> an encoded dataset, as the task's Trainer takes it
 
 
@@ -29,13 +33,32 @@ class Task:
 
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""
+        import torch
         from transformers import TrainingArguments
 
-        defaults = {"output_dir": str(output_dir), "remove_unused_columns": False}
+        defaults = {
+            "output_dir": str(output_dir),
+            "remove_unused_columns": False,  # the collators take what they need
+            "dataloader_pin_memory": torch.cuda.is_available(),
+        }
+        best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
+        if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
+            defaults["greater_is_better"] = False
         try:
             return TrainingArguments(**{**defaults, **trainer})
         except (ValueError, TypeError, ImportError) as error:
             raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
+        """Refuse a `metric_for_best_model` that no evaluation will report, before any time is spent."""
+        wanted = (args.metric_for_best_model or "loss").removeprefix("eval_")
+        if wanted != "loss" and wanted not in (known := self.metric_names(labels)):
+            hint = f"; did you mean {close[0]}?" if (close := get_close_matches(wanted, known, n=1)) else ""
+            raise InputError(f"trainer.metric_for_best_model={wanted}: not one of {', '.join(known)}{hint}")
+
+    def metric_names(self, labels: list[str] | None) -> list[str]:
+        """What an evaluation reports."""
+        raise NotImplementedError
 
     def longest_input(self) -> int | None:
         """The most tokens that the model will be given at once."""
@@ -55,6 +78,25 @@ class Task:
     ) -> Trainer:
         """The Trainer for the task; `options` go to it (callbacks, …)."""
         raise NotImplementedError
+
+
+def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], **settings: Any) -> Dataset:
+    """`rows.map(function, …)`, found again on disk where the same rows were encoded with the same `key` before.
+
+    The key is content: `datasets` would make one from the function's pickle, and that of a tokenizer changes with use.
+    """
+    from importlib.metadata import version
+
+    import datasets
+
+    from hf_llm.data import fingerprint
+
+    versions = [version(name) for name in ("hf_llm", "transformers", "tokenizers")]
+    text = json.dumps([fingerprint({"rows": rows}), key, versions])
+    name = hashlib.sha256(text.encode()).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_llm"
+    folder.mkdir(parents=True, exist_ok=True)
+    return rows.map(function, cache_file_name=str(folder / f"{name}.arrow"), new_fingerprint=name[:32], **settings)
 
 
 def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.tasks.base import Splits, Task
+from hf_llm.tasks.base import Splits, Task, encode_cached
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +29,14 @@ class CausalLM(Task):
     def longest_input(self) -> int:
         return self.block_size
 
+    def metric_names(self, labels: list[str] | None) -> list[str]:
+        from hf_llm.metrics.language_modeling import language_modeling
+
+        return list(language_modeling(1.0, tokens=1, words=1, num_bytes=1))
+
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
         """Each split as blocks: `PackedBlocks`, or for a streamed corpus a streamed dataset of the same blocks."""
         from datasets import Features, IterableDataset, List, Value
-        from datasets.fingerprint import Hasher
 
         from hf_llm.tasks.packing import PackedBlocks, stream_blocks
 
@@ -48,9 +52,8 @@ class CausalLM(Task):
                 blocks = {"documents": documents.map(tokenize, **settings), "block_size": self.block_size, **ends}
                 splits[name] = IterableDataset.from_generator(stream_blocks, gen_kwargs=blocks)
                 continue
-            # The tokenizer's own pickle changes when it is used; its JSON does not, so the cache is found again.
-            content = Hasher.hash([documents._fingerprint, tokenizer.backend_tokenizer.to_str(), "causal_lm"])
-            tokenized = documents.map(tokenize, **settings, new_fingerprint=content, desc=f"tokenising {name}")
+            key = ["causal_lm", tokenizer.backend_tokenizer.to_str()]
+            tokenized = encode_cached(documents, tokenize, key, **settings, desc=f"tokenising {name}")
             splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")
         return splits
 

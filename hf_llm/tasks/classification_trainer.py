@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase, Trainer
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,8 +36,10 @@ class Collator:
 class ClassificationTrainer(Trainer):
     """The loss is the model's own; evaluation keeps of each row its loss and its class, never the logits."""
 
-    def __init__(self, *args: Any, task: TextClassification, **kwargs: Any):
-        super().__init__(*args, compute_metrics=self._metrics, **kwargs)
+    model: Any
+
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, task: TextClassification, **kwargs: Any):
+        super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
         self.task = task
         self.keep_probabilities = False
 
@@ -45,7 +54,7 @@ class ClassificationTrainer(Trainer):
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[None, tuple[torch.Tensor, ...], torch.Tensor]:
+    ) -> Any:
         """Per row: the loss and the class (B,), and where asked the probability of each class (B, C)."""
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels", None)
@@ -62,7 +71,7 @@ class ClassificationTrainer(Trainer):
     def _metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         from hf_llm.metrics import classification_report
 
-        losses, classes = prediction.predictions[:2]
+        losses, classes = cast(tuple[np.ndarray, ...], prediction.predictions)[:2]
         labels = np.asarray(prediction.label_ids)
         if (labels == -100).all():
             return {}
@@ -77,5 +86,5 @@ class ClassificationTrainer(Trainer):
         finally:
             self.keep_probabilities = False
         order = np.argsort(np.asarray(encoded["row"]))
-        _, classes, probabilities = output.predictions
-        return classes[order], probabilities[order], output.metrics
+        _, classes, probabilities = cast(tuple[np.ndarray, ...], output.predictions)
+        return classes[order], probabilities[order], output.metrics or {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainingArguments
 
 from hf_llm.models import fused_loss
 from hf_llm.tasks.packing import IGNORE_INDEX
@@ -18,8 +19,8 @@ class LanguageModelTrainer(Trainer):
         fused: compute the loss without ever holding the (tokens x vocabulary) logits, where the model allows it.
     """
 
-    def __init__(self, *args: Any, fused: bool = True, **kwargs: Any):
-        super().__init__(*args, compute_metrics=_corpus_metrics, **kwargs)
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
+        super().__init__(model, args, compute_metrics=_corpus_metrics, **kwargs)
         self.fused = fused
         self.model_accepts_loss_kwargs = True  # ask for num_items_in_batch: the loss below always honours it
         self.loss_is_scaled_for_ga = True
@@ -68,5 +69,5 @@ def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
 def _corpus_metrics(prediction: EvalPrediction) -> dict[str, float]:
     from hf_llm.metrics.language_modeling import language_modeling
 
-    tokens, words, num_bytes = prediction.label_ids.sum(axis=0).tolist()
-    return language_modeling(float(prediction.predictions.sum()), tokens=tokens, words=words, num_bytes=num_bytes)
+    tokens, words, num_bytes = np.sum(prediction.label_ids, axis=0).tolist()
+    return language_modeling(float(np.sum(prediction.predictions)), tokens=tokens, words=words, num_bytes=num_bytes)

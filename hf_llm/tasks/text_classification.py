@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.tasks.base import Splits, Task
+from hf_llm.config import InputError
+from hf_llm.tasks.base import Splits, Task, encode_cached
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,13 +46,24 @@ class TextClassification(Task):
     def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
         return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
 
+    def metric_names(self, labels: list[str] | None) -> list[str]:
+        from hf_llm.metrics import classification_report
+
+        return ["loss", *classification_report([0], [0], labels or [], self.positive_label, self.metrics)]
+
+    def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
+        if self.positive_label is not None and self.positive_label not in (labels or []):
+            raise InputError(f"task.positive_label={self.positive_label}: the labels are {', '.join(labels or [])}")
+        if self.metrics != TextClassification().metrics:
+            self.metric_names(labels)  # an unknown name is said now, not after an epoch
+        super().check_best_metric(args, labels)
+
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
         """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens.
 
         Splits other than train come sorted by length, which saves padding; `row` is the place in the raw split.
         """
         from datasets import IterableDataset
-        from datasets.fingerprint import Hasher
 
         tokenize = partial(_tokenize, tokenizer=tokenizer, max_length=self.max_length)
         splits: Splits = {}
@@ -60,17 +72,9 @@ class TextClassification(Task):
             if isinstance(rows, IterableDataset):
                 splits[name] = rows.map(tokenize, batched=True, with_indices=True, remove_columns=given)
                 continue
-            content = Hasher.hash(
-                [rows._fingerprint, tokenizer.backend_tokenizer.to_str(), "text_classification", self.max_length]
-            )
-            encoded = rows.map(
-                tokenize,
-                batched=True,
-                with_indices=True,
-                remove_columns=given,
-                new_fingerprint=content,
-                desc=f"tokenising {name}",
-            )
+            key = ["text_classification", tokenizer.backend_tokenizer.to_str(), self.max_length]
+            settings = {"batched": True, "with_indices": True, "remove_columns": given}
+            encoded = encode_cached(rows, tokenize, key, **settings, desc=f"tokenising {name}")
             cut = sum(encoded["cut"])
             if cut:
                 logger.info("%s: %d of %d texts were cut to task.max_length=%d", name, cut, len(rows), self.max_length)
