@@ -69,22 +69,47 @@ def say(text: str) -> None:
 
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
-    """A table with a row per metric and a column per split."""
+    """A table with a row per metric and a column per split; for a classifier another with a row per class."""
     if not is_main_process():
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
+    classes = _per_class(metrics)
+    hidden = {name for by_score in classes.values() for name in by_score.values()}
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
     for split in metrics:
         table.add_column(split, justify="right")
-    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
-    for name in names:
+    for name in dict.fromkeys(name for values in metrics.values() for name in values):
         cells = [values.get(name) for values in metrics.values()]
-        if any(isinstance(cell, (int, float)) for cell in cells):
+        averaged = name.endswith(("_micro", "_weighted"))
+        if name not in hidden and not averaged and any(isinstance(cell, (int, float)) for cell in cells):
             table.add_row(name, *(_figure(cell) for cell in cells))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if classes:
+        split = [name for name, values in metrics.items() if "confusion_matrix" in values][-1]
+        table = Table(title=f"{split}, by class", title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("class")
+        for score in SCORES:
+            table.add_column(score, justify="right")
+        for label, by_score in classes.items():
+            table.add_row(label, *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
+        console.print(table)
+
+
+SCORES = ("precision", "recall", "f1")
+
+
+def _per_class(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Class -> score -> the metric's name (`f1_spam`), of the classes that every score is reported for."""
+    names = {name for values in metrics.values() for name in values}
+    averages = ("macro", "micro", "weighted")
+    labels = [name.removeprefix("f1_") for name in sorted(names) if name.startswith("f1_")]
+    labels = [label for label in labels if label not in averages and f"precision_{label}" in names]
+    return {label: {score: f"{score}_{label}" for score in SCORES} for label in labels}
 
 
 def _figure(value: Any) -> str:

@@ -43,6 +43,8 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
             continue
         if task.reports_labels:
             metrics[split] = _classified(trainer, raw[split], splits[split], folder, split)
+            if baseline := task.baseline_metrics(raw, split):
+                metrics[f"{split}, TF-IDF"] = baseline
         else:
             metrics[split] = unprefixed(trainer.evaluate(splits[split]))
     if runs.is_main_process():

@@ -43,12 +43,14 @@ def train(cfg: TrainConfig) -> Run:
 
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:
+    from transformers import logging as transformers_logging
     from transformers import set_seed
 
     from hf_llm import data, models, report, tasks
     from hf_llm import tokenizer as tokenizers
     from hf_llm.tasks.base import labels_of, texts_of
 
+    transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task)
     args = task.arguments(cfg.trainer, folder)
     set_seed(args.seed)  # before any weight exists

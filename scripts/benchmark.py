@@ -17,85 +17,25 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmark_peers import numbered_labels, offline_accuracy, random_bert, tokenizer_folder
+from benchmark_runs import Reading, Sample, first_step, peak_memory, rate, run, step_time, whole_process
 from rich.console import Console
 from rich.table import Table
 
-SCRIPTS = Path(__file__).resolve().parent
-PYTHON = sys.executable
 TOKENISE_OURS, TOKENISE_RUN_CLM = "hf_llm.tasks.causal_lm:CausalLM.encode", "datasets.dataset_dict:DatasetDict.map"
 TRAIN = "transformers.trainer:Trainer.train"
-
-
-class Reading(NamedTuple):
-    """One figure of one run, and where it is a time the CPU time beside it, which a busy machine disturbs less."""
-
-    value: float
-    cpu: float | None = None
-
-
-@dataclass
-class Sample:
-    """One finished process. Wall times are CLOCK_MONOTONIC seconds; `marks` is what step_clock.py wrote."""
-
-    started: float
-    wall: float
-    cpu: float
-    peak_memory: float  # MB, of the whole process
-    folder: Path
-    marks: list[dict[str, Any]]
-
-    def steps(self) -> list[list[float]]:
-        """[wall, cpu] at the end of each optimizer step."""
-        return [mark["end"] for mark in self.marks if mark["name"] == "step"]
-
-    def spent_in(self, function: str) -> Reading:
-        """Seconds in all calls of a watched function."""
-        name = function.partition(":")[2]
-        calls = [mark for mark in self.marks if mark["name"] == name]
-        if not calls:
-            raise RuntimeError(f"{function} was never called")
-        return Reading(*(sum(mark["end"][clock] - mark["start"][clock] for mark in calls) for clock in (0, 1)))
-
-
-def whole_process(sample: Sample) -> Reading:
-    return Reading(sample.wall, sample.cpu)
-
-
-def first_step(sample: Sample) -> Reading:
-    """From the command to the end of the first optimizer step."""
-    wall, cpu = sample.steps()[0]
-    return Reading(wall - sample.started, cpu)
-
-
-def step_time(sample: Sample) -> Reading:
-    """Milliseconds a step, data loading and all: the median, without the first tenth of the steps (at least two)."""
-    steps = sample.steps()[max(2, len(sample.steps()) // 10) :]
-    pairs = list(itertools.pairwise(steps))
-    return Reading(*(1000 * statistics.median(b[clock] - a[clock] for a, b in pairs) for clock in (0, 1)))
-
-
-def peak_memory(sample: Sample) -> Reading:
-    return Reading(sample.peak_memory)
-
-
-def training_time(sample: Sample) -> Reading:
-    return sample.spent_in(TRAIN)
 
 
 @dataclass
@@ -248,7 +188,9 @@ def comparisons(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
             "run_glue.py",
             classifier,
             [
-                Measurement("classifier epoch, BERT 4×128, batch 16", "s", training_time, decimals=1),
+                Measurement(
+                    "classifier epoch, BERT 4×128, batch 16", "s", lambda sample: sample.spent_in(TRAIN), decimals=1
+                ),
                 Measurement("classifier validation accuracy", "", our_accuracy, run_glue_accuracy, decimals=4),
             ],
             needs=["run_glue", "classification", "bert_tokenizer"],
@@ -258,8 +200,8 @@ def comparisons(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
     ]
 
 
-def rate(amount: float, time: Reading) -> Reading:
-    return Reading(amount / time.value, None if time.cpu is None else amount / time.cpu)
+def training_time(sample: Sample) -> Reading:
+    return sample.spent_in(TRAIN)
 
 
 def our_accuracy(sample: Sample) -> Reading:
@@ -284,39 +226,6 @@ def count_tokens(text: Path | None, tokenizer: Path | None) -> int:
 
 
 # --- running them
-
-
-def run(command: list[str], folder: Path, work: Path, watched: tuple[str, ...] | None) -> Sample:
-    """Run `python COMMAND` in `work`, and wait. What it prints goes to a log in `folder`.
-
-    Raises:
-        RuntimeError: it failed; with the last line of its log.
-    """
-    marks, log = folder / "marks.jsonl", folder / "log"
-    clock = [] if watched is None else [str(SCRIPTS / "step_clock.py"), str(marks), ",".join(watched)]
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
-        **{"PYTHONPATH": str(SCRIPTS.parent), "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
-        **{"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"},
-    }
-    with log.open("w") as output:
-        started = time.monotonic()
-        process = subprocess.Popen([PYTHON, *clock, *command], cwd=work, env=environment, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # waited for here, so that Popen need not
-    if process.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise RuntimeError(lines[-1])
-    per_mb = 1e6 if sys.platform == "darwin" else 1e3  # ru_maxrss is in bytes there, in kB on Linux
-    return Sample(
-        started=started,
-        wall=wall,
-        cpu=usage.ru_utime + usage.ru_stime,
-        peak_memory=usage.ru_maxrss / per_mb,
-        folder=folder,
-        marks=[json.loads(line) for line in marks.read_text().splitlines()] if marks.is_file() else [],
-    )
 
 
 def compare(comparison: Comparison, repeats: int, scratch: Path, say: Callable[[str], None]) -> None:

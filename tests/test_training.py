@@ -181,6 +181,25 @@ def test_classification_metrics_equal_scikit_learns_on_the_written_predictions(s
     assert all(sum(row["scores"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
+def test_segment_ids_reach_only_models_that_have_segments(tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("label,a,b\n" + "yes,red cat,blue dog\nno,one,two three\n" * 10)
+    for arch, wanted in (("bert", True), ("gpt2", False)):
+        options = classifier(tmp_path, arch, run=arch)
+        run = train(compose(*options, f"data.files.train={pairs}", "data.columns.text=[a,b]"))
+        batch = next(iter(run.trainer.get_train_dataloader()))
+        assert ("token_type_ids" in batch) is wanted
+        if wanted:
+            assert batch["token_type_ids"].max() == 1
+
+
+def test_a_baseline_is_reported_beside_the_model(tmp_path):
+    run = train(compose(*classifier(tmp_path), "task.baseline=word"))
+    beside = run.metrics["validation, TF-IDF"]
+    assert beside["accuracy"] == 1.0  # the colour is in the first word
+    assert set(beside) <= set(run.metrics["validation"])
+
+
 def test_predictions_come_in_the_order_of_the_input_whatever_the_length(spam, tmp_path):
     texts = ["dog", "red blue green one two three cat dog", "blue", "one two three", "green cat dog one two"]
     (tmp_path / "new.txt").write_text("\n".join(texts) + "\n")

@@ -217,6 +217,9 @@ def _alternatives(annotation: str) -> list[ast.expr]:
 
 def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
     """`value` as the annotated type, with the conversions that no one doubts (3 -> 3.0, 1e3 -> 1000, 7 -> "7")."""
+    if value == "???":  # OmegaConf's mark for what a YAML leaves to the user
+        mistakes.append(f"{key}: missing; give it a value, {key}=…")
+        return value
     nodes = _alternatives(annotation)
     names = {ast.unparse(node).split("[")[0] for node in nodes}
     options = [option for name in names for option in declared.trainer_options().get(name, [])]

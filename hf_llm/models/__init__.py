@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -83,7 +84,8 @@ def _from_scratch(
     given_vocab = overrides.setdefault("vocab_size", len(tokenizer))
     if isinstance(given_vocab, int) and given_vocab < len(tokenizer):
         raise InputError(
-            f"model.config.vocab_size: {given_vocab} is less than the tokenizer's {len(tokenizer)} tokens; leave it out"
+            f"model.config.vocab_size: {given_vocab} is less than the tokenizer's {len(tokenizer)} tokens; "
+            "leave it out"
         )
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # the defaults are those of some other vocabulary
         overrides.setdefault(name, getattr(tokenizer, name))
@@ -116,8 +118,8 @@ def _from_checkpoint(
     capacity = position_capacity(model)
     if length is not None and capacity is not None and capacity < length:
         raise InputError(
-            f"model.pretrained: {cfg.pretrained} has {capacity} positions, fewer than the {length} tokens of an input; "
-            f"set task.block_size or task.max_length to at most {capacity}"
+            f"model.pretrained: {cfg.pretrained} has {capacity} positions, fewer than the {length} tokens of an "
+            f"input; set task.block_size or task.max_length to at most {capacity}"
         )
     return model
 
@@ -161,14 +163,15 @@ def _check_memory(sketch: PreTrainedModel, arch: str) -> None:
     if parameters * 4 > available:  # float32
         raise InputError(
             f"model.config: {arch} with these sizes has {parameters / 1e9:.1f} billion parameters, "
-            f"{parameters * 4 / 2**30:.0f} GiB of weights where {available / 2**30:.0f} GiB are free; set smaller ones, "
-            "e.g. model.config.num_hidden_layers and model.config.hidden_size"
+            f"{parameters * 4 / 2**30:.0f} GiB of weights where {available / 2**30:.0f} GiB are free; set smaller "
+            "ones, e.g. model.config.num_hidden_layers and model.config.hidden_size"
         )
 
 
 def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Grow (never shrink) the embedding to the tokenizer, and let the configs name its special tokens."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding = cast(nn.Embedding, model.get_input_embeddings())
+    rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
         with quiet():  # it explains at length what the line below says
             model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
@@ -186,7 +189,7 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
             several = getattr(generation, name, None)
             if not (isinstance(several, list) and token_id in several):
                 setattr(generation, name, token_id)
-    embedding = model.get_input_embeddings()
+    embedding = cast(nn.Embedding, model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt
 
@@ -195,21 +198,25 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 def _check_causal(model: PreTrainedModel) -> None:
     """Refuse a "causal LM" that sees what it predicts: changing the last token must not change earlier logits."""
     training = {module for module in model.modules() if module.training}
-    vocab = model.get_input_embeddings().weight.shape[0]
+    vocab = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     ids = torch.arange(8, device=model.device)[None] % vocab
     other = ids.clone()
     other[0, -1] = (other[0, -1] + 1) % vocab
     model.eval()
     try:
-        logits = [model(input_ids=x).logits[0, :-1] for x in (ids, other)]
+        before, after = (model(input_ids=x).logits[0, :-1] for x in (ids, other))
     except Exception as error:  # some architectures want longer or other inputs; nothing is known against them
         logger.debug("no check that %s is causal: %s", model.config.model_type, error)
         return
     finally:
         for module in training:
             module.training = True
-    if not torch.allclose(*logits, atol=1e-4):
-        hint = "set model.config.is_decoder=true" if hasattr(model.config, "is_decoder") else "choose another architecture"
+    if not torch.allclose(before, after, atol=1e-4):
+        hint = (
+            "set model.config.is_decoder=true"
+            if hasattr(model.config, "is_decoder")
+            else "choose another architecture"
+        )
         raise InputError(
             f"model: {model.config.model_type} reads in both directions, so as a causal language model it would see "
             f"the tokens it is to predict; {hint}, or use it for text_classification"

@@ -170,7 +170,7 @@ def _reason(name: str, revision: str | None, error: BaseException) -> str:
         return f"{name} has no revision {revision!r}"
     if caused_by(RepositoryNotFoundError):
         return f"there is no {name!r} on the Hub, or it is private and you are not logged in"
-    if "trust_remote_code" in text or "execute" in text and "code" in text:
+    if "trust_remote_code" in text or ("execute" in text and "code" in text):
         return f"{name} needs its own Python code to be run, which is never done"
     if Path(name).is_dir():
         return f"{name} cannot be loaded: {text[:300]}"

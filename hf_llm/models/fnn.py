@@ -102,7 +102,7 @@ class FNNPreTrainedModel(PreTrainedModel):
     config_class = FNNConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["FNNLayer"]
+    _no_split_modules = ["FNNLayer"]
     _is_stateful = True
 
     @torch.no_grad()
@@ -139,7 +139,7 @@ class FNNModel(FNNPreTrainedModel):
         output_hidden_states: bool | None = None,
         **kwargs,
     ) -> FNNModelOutput:
-        """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, T), or longer, of which the end counts.
+        """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, ≥ T): its last T columns count.
 
         Padding may stand on either side, or between tokens: windows skip it. Before the first token stand zeros.
         """
@@ -169,6 +169,7 @@ class FNNModel(FNNPreTrainedModel):
             cache.seen_tokens += T
         x = self.layers[0](x)
         if padding is not None:
+            assert attention_mask is not None
             is_real = attention_mask[:, -T:, None].to(x.dtype)  # (B, T, 1)
             x = permute_positions(x, order.argsort(dim=1)) * is_real
         return FNNModelOutput(
@@ -179,7 +180,7 @@ class FNNModel(FNNPreTrainedModel):
 
 
 class FNNForCausalLM(FNNPreTrainedModel, GenerationMixin):
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: FNNConfig):
         super().__init__(config)
@@ -226,7 +227,7 @@ class FNNForSequenceClassification(FNNPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = FNNModel(config)
-        self.score = nn.Linear(self.model.output_size, config.num_labels)
+        self.score = nn.Linear(self.model.output_size, len(config.id2label or {}))
         self.post_init()
 
     @can_return_tuple

@@ -5,7 +5,7 @@ Wolf 2017. Shapes: B batch, T positions, E embedding size, H hidden size, V voca
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -96,9 +96,10 @@ class RNNLayer(GradientCheckpointingLayer):
         state: tuple[torch.Tensor, ...] | None = None,
         lengths: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """`x` (B, T, C) -> (B, T, H) and the state after each row's `lengths` (B) first positions, h (and c), (B, H)."""
-        past = None if state is None else tuple(s[None] for s in state)  # torch wants (1, B, H)
-        past = past[0] if past is not None and len(past) == 1 else past
+        """`x` (B, T, C) -> (B, T, H), and h (and c), (B, H), after the first `lengths` (B) positions of each row."""
+        past: Any = None
+        if state is not None:  # torch wants (1, B, H), in a tuple only where there is a c too
+            past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
         if lengths is None:
             x, new = self.cell(x, past)
         else:
@@ -118,7 +119,7 @@ class RNNPreTrainedModel(PreTrainedModel):
     config_class = RNNConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["RNNLayer"]
+    _no_split_modules = ["RNNLayer"]
     _is_stateful = True
 
     @torch.no_grad()
@@ -131,19 +132,19 @@ class RNNPreTrainedModel(PreTrainedModel):
             init.uniform_(parameter, -(H**-0.5), H**-0.5)
             # Gates lie in the order input, forget, cell, output. A forget gate that starts open lets gradients through
             # (Jozefowicz et al. 2015). A slice loses the flag that says that it was loaded, hence the check.
-            if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
-                if not getattr(parameter, "_is_hf_initialized", False):
-                    init.ones_(parameter[H : 2 * H])
+            is_loaded = getattr(parameter, "_is_hf_initialized", False)
+            if isinstance(module, nn.LSTM) and name.startswith("bias_ih") and not is_loaded:
+                init.ones_(parameter[H : 2 * H])
 
 
 class RNNModel(RNNPreTrainedModel):
     def __init__(self, config: RNNConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        E = config.embedding_size or config.hidden_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, E)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
-            RNNLayer(config, config.hidden_size if index else config.embedding_size)
-            for index in range(config.num_hidden_layers)
+            RNNLayer(config, config.hidden_size if index else E) for index in range(config.num_hidden_layers)
         )
         self.gradient_checkpointing = False
         self.post_init()
@@ -159,7 +160,7 @@ class RNNModel(RNNPreTrainedModel):
         output_hidden_states: bool | None = None,
         **kwargs,
     ) -> RNNModelOutput:
-        """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, T), or longer, of which the end counts.
+        """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, ≥ T): its last T columns count.
 
         Padding may stand on either side, or between tokens: it is skipped, not read.
         """
@@ -179,6 +180,7 @@ class RNNModel(RNNPreTrainedModel):
         if padding is not None:
             order, real = padding
             back = order.argsort(dim=1)
+            assert attention_mask is not None
             is_real = attention_mask[:, -T:, None].to(x.dtype)  # (B, T, 1)
             x = permute_positions(x, order)
         # Only who wants the final state pays for stopping each row at its own end.
@@ -201,7 +203,7 @@ class RNNModel(RNNPreTrainedModel):
 
 
 class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: RNNConfig):
         super().__init__(config)
@@ -248,7 +250,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = RNNModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.score = nn.Linear(config.hidden_size, len(config.id2label or {}))
         self.post_init()
 
     @can_return_tuple

@@ -60,6 +60,10 @@ class Task:
         """What an evaluation reports."""
         raise NotImplementedError
 
+    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, Any]:
+        """The metrics of something simple on a split, to report beside the model's; {} for none."""
+        return {}
+
     def longest_input(self) -> int | None:
         """The most tokens that the model will be given at once."""
         raise NotImplementedError

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 
 class Collator:
-    """Pads to the longest text of the batch; the columns that only sampling and reporting need stay behind."""
+    """Pads to the longest text of the batch; the columns that only sampling and reporting need stay behind.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    So do segment ids, where the model has no embedding for them: GPT-2 would look them up among the words.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel):
         self.pad = DataCollatorWithPadding(tokenizer)
         self.wanted = {*tokenizer.model_input_names, "labels"}
+        if not getattr(model.config, "type_vocab_size", 0):
+            self.wanted.discard("token_type_ids")
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return self.pad([{name: value for name, value in row.items() if name in self.wanted} for row in rows])

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
 from hf_llm.tasks.base import Splits, Task, encode_cached
@@ -38,6 +38,7 @@ class TextClassification(Task):
 
     max_length: int = 512  # a longer text is cut, and the cuts are counted
     positive_label: str | None = None  # of two: the one whose precision, recall and F1 are the headline
+    baseline: Literal["word", "char"] | None = None  # also report TF-IDF + logistic regression
     metrics: list[str] = field(default_factory=lambda: ["accuracy", "precision", "recall", "f1", "mcc"])
 
     def longest_input(self) -> int:
@@ -58,11 +59,28 @@ class TextClassification(Task):
             self.metric_names(labels)  # an unknown name is said now, not after an epoch
         super().check_best_metric(args, labels)
 
+    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, Any]:
+        """The metrics of a TF-IDF model trained on the same rows; {} where `baseline` is null."""
+        if self.baseline is None:
+            return {}
+        from hf_llm.metrics import classification_report
+        from hf_llm.tasks.baseline import tfidf_predictions
+
+        def texts(rows: Dataset) -> list[str]:
+            pairs = rows["text_pair"] if "text_pair" in rows.column_names else [""] * len(rows)
+            return [f"{text} {pair}".strip() for text, pair in zip(rows["text"], pairs, strict=True)]
+
+        train = raw["train"]
+        predicted = tfidf_predictions(texts(train), train["label"], texts(raw[split]), self.baseline)
+        names = train.features["label"].names
+        return classification_report(predicted, raw[split]["label"], names, self.positive_label, self.metrics)
+
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
         """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens.
 
         Splits other than train come sorted by length, which saves padding; `row` is the place in the raw split.
         """
+        import numpy as np
         from datasets import IterableDataset
 
         tokenize = partial(_tokenize, tokenizer=tokenizer, max_length=self.max_length)
@@ -78,7 +96,8 @@ class TextClassification(Task):
             cut = sum(encoded["cut"])
             if cut:
                 logger.info("%s: %d of %d texts were cut to task.max_length=%d", name, cut, len(rows), self.max_length)
-            splits[name] = encoded if name == "train" else encoded.sort("length", reverse=True)
+            longest_first = np.argsort(-np.asarray(encoded["length"]), kind="stable")
+            splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
 
     def trainer(
@@ -99,7 +118,7 @@ class TextClassification(Task):
             train_dataset=splits.get("train"),
             eval_dataset=splits.get("validation"),
             processing_class=tokenizer,
-            data_collator=Collator(tokenizer),
+            data_collator=Collator(tokenizer, model),
             **options,
         )
 
