@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")  # a cluster node has no screen
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 
 
@@ -27,8 +28,23 @@ def loss_curve(log_history: Sequence[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
+# Fonts with Chinese, Japanese and Korean characters: matplotlib's own has none, and draws boxes.
+CJK_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
+
+
+def _drawable(labels: Sequence[str]) -> list[str]:
+    """The labels, with a font that has them where one is installed; else the class ids, which every font has."""
+    if all(ord(character) < 0x2E80 for label in labels for character in label):
+        return list(labels)
+    installed = set(font_manager.get_font_names())
+    fonts = [font for font in CJK_FONTS if font in installed]
+    plt.rcParams["font.family"] = [*fonts, "DejaVu Sans"]
+    return list(labels) if fonts else [str(index) for index in range(len(labels))]
+
+
 def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str = "") -> None:
     """Rows are the true labels, columns the predicted; colours are shares of the row, so a rare class shows too."""
+    labels = _drawable(labels)
     side = max(4.0, 0.6 * len(labels) + 1.5)
     shares = [[count / (sum(row) or 1) for count in row] for row in matrix]
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")

@@ -29,7 +29,7 @@ import yaml
 
 from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
 
-CONFIG, METRICS, ENVIRONMENT, MODEL = "config.yaml", "metrics.json", "environment.json", "model"
+CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
 NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
 
 State = Literal["new", "unfinished", "complete"]
@@ -79,7 +79,7 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
     """
     resolved = dataclasses.asdict(cfg)
     path = folder / CONFIG
-    if path.is_file():
+    if path.is_file() and _has_results(folder):
         differing = _differences(load_raw_config(path), resolved)
         if differing:
             raise InputError(
@@ -87,7 +87,7 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
                 "give this one a name of its own (run=NAME), or move that folder away"
             )
         return "complete" if (folder / METRICS).is_file() else "unfinished"
-    if folder.is_dir() and any(folder.iterdir()):
+    if is_main_process() and folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise InputError(f"{folder} is not empty and holds no run: choose another name (run=NAME)")
     if is_main_process():
         try:
@@ -97,6 +97,19 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
         text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
         write(path, f"# {command_line()}\n{text}")
     return "new"
+
+
+def _has_results(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (METRICS, MODEL)) or any(folder.glob("checkpoint-*"))
+
+
+def discard(folder: Path) -> None:
+    """Take away a run directory that holds no result: what made it could not start."""
+    if is_main_process() and folder.is_dir() and not _has_results(folder):
+        for name in (CONFIG, ENVIRONMENT, LOG):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_llm import console, runs
-from hf_llm.config import TrainConfig
+from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
@@ -38,8 +38,12 @@ def train(cfg: TrainConfig) -> Run:
     if runs.open_run(folder, cfg) == "complete":
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
-    with console.log_file(folder / "train.log"):
-        return _train(cfg, folder)
+    try:
+        with console.log_file(folder / runs.LOG):
+            return _train(cfg, folder)
+    except InputError:
+        runs.discard(folder)
+        raise
 
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:

@@ -291,7 +291,6 @@ def table(done: list[Comparison], repeats: int) -> tuple[Table, list[dict[str, A
     for comparison in done:
         for row in comparison.measurements:
             if comparison.problem:
-                drawn.add_row(row.title, comparison.peer, comparison.problem, style="dim")
                 continue
             result = ratios(row, comparison)
             rows.append(result)
@@ -321,7 +320,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of: help start lm nanogpt classifier")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     args = parser.parse_args()
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if args.gpt2_tokenizer and args.gpt2_tokenizer.is_dir():
@@ -337,6 +336,9 @@ def main() -> None:
                     compare(comparison, args.repeats, scratch, status.update)
     drawn, rows = table(chosen, args.repeats)
     console.print(drawn)
+    for comparison in chosen:
+        if comparison.problem:
+            console.print(f"{comparison.name} ({comparison.peer}) {comparison.problem}", markup=False, soft_wrap=True)
     console.print("ratio: hf_llm / peer; below 1 is better for times and memory, above 1 for rates and accuracy")
     if args.output:
         args.output.write_text(json.dumps({"machine": machine(), "repeats": args.repeats, "rows": rows}, indent=2))

@@ -98,6 +98,14 @@ def test_another_configuration_under_the_same_name_is_refused(lm):
     assert "trainer.learning_rate: 0.001 there, 0.5 now" in str(error.value)
 
 
+def test_what_could_not_start_leaves_nothing_and_keeps_no_name(tmp_path):
+    options = language_model(tmp_path, run="mine")
+    with pytest.raises(InputError):
+        train(compose(*options, "data.columns.text=nothing", f"data.files.train={write_csv(tmp_path)}"))
+    assert not (tmp_path / "outputs" / "mine").exists()
+    assert train(compose(*options)).folder.name == "mine"
+
+
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
     from transformers import TrainerCallback
 

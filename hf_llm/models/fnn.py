@@ -102,7 +102,7 @@ class FNNPreTrainedModel(PreTrainedModel):
     config_class = FNNConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["FNNLayer"]
+    _no_split_modules = ["FNNLayer"]  # noqa: RUF012 (as transformers declares it)
     _is_stateful = True
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class FNNModel(FNNPreTrainedModel):
 
 
 class FNNForCausalLM(FNNPreTrainedModel, GenerationMixin):
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (likewise)
 
     def __init__(self, config: FNNConfig):
         super().__init__(config)

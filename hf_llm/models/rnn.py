@@ -119,7 +119,7 @@ class RNNPreTrainedModel(PreTrainedModel):
     config_class = RNNConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["RNNLayer"]
+    _no_split_modules = ["RNNLayer"]  # noqa: RUF012 (as transformers declares it)
     _is_stateful = True
 
     @torch.no_grad()
@@ -203,7 +203,7 @@ class RNNModel(RNNPreTrainedModel):
 
 
 class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (likewise)
 
     def __init__(self, config: RNNConfig):
         super().__init__(config)

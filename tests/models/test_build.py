@@ -227,7 +227,7 @@ BROKEN = {
         _configured(model_type="mine", auto_map={"AutoConfig": "a.B", "AutoModelForCausalLM": "a.C"}),
         "needs its own Python code",
     ),
-    "another's weights": (_configured(model_type="gpt_neox"), "none of the weights"),
+    "another's weights": (_configured(model_type="gpt_neox", **SIZES), "none of the weights"),
 }
 
 
