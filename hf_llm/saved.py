@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import runs
+from hf_llm import libraries, runs
 from hf_llm.config import (
     DataConfig,
     EvaluateConfig,
@@ -66,6 +66,7 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
     run = runs.load_config(folder) if folder else None
     source = str(folder / runs.MODEL) if folder else cfg.model.pretrained
 
+    libraries.load()
     from hf_llm import models, tasks
     from hf_llm import tokenizer as tokenizers
 

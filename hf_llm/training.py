@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import console, runs
+from hf_llm import console, libraries, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def train(cfg: TrainConfig) -> Run:
 
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:
+    libraries.load()
     from transformers import logging as transformers_logging
     from transformers import set_seed
 

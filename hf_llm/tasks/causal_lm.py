@@ -82,7 +82,10 @@ class CausalLM(Task):
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
     """Token ids of each document, an end-of-text token after it, and the size of its text in words and UTF-8 bytes."""
     texts = batch["text"]
-    ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False, verbose=False)["input_ids"]
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    # The library's own call, without the offsets and masks that transformers' wrapper makes: half the time.
+    ids = [encoding.ids for encoding in backend.encode_batch_fast(texts)]
     eos = tokenizer.eos_token_id
     return {
         "input_ids": [tokens if tokens and tokens[-1] == eos else [*tokens, eos] for tokens in ids],
