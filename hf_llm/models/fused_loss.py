@@ -118,9 +118,8 @@ def _summed(hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor) -> tor
         return _chunk_sum(hidden, head.weight, head.bias, targets)
     if hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type):
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None, acc_policy="compact")
-        return F.linear_cross_entropy(
-            hidden, head.weight, targets, linear_bias=head.bias, reduction="sum", options=options
-        )
+        weight, bias = _aligned(head.weight, head.bias)
+        return F.linear_cross_entropy(hidden, weight, targets, linear_bias=bias, reduction="sum", options=options)
     # linear_cross_entropy ignores autocast and sums bfloat16 losses in bfloat16, which is good for three digits.
     # Chunks whose logits are computed again for the backward pass are exact, at the price of that product.
     total = hidden.new_zeros((), dtype=torch.float32)
