@@ -19,6 +19,7 @@ LEFT_OPEN = {
     ("data", "hub"): ["data.path=user/name"],
     ("model", "pretrained"): ["model.pretrained=folder"],
     ("tokenizer", "pretrained"): ["tokenizer.pretrained=folder"],
+    ("experiment", "csl_category"): ["tokenizer.pretrained=folder"],
 }
 
 
