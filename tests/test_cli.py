@@ -1,6 +1,7 @@
-"""Each verb through its real command line, in a process of its own. Imports take seconds: few processes, many checks."""
+"""Each verb through its real command line, in a process of its own: few processes, for imports take seconds."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,14 @@ PROGRAMS = Path(sys.executable).parent
 MODULE = [sys.executable, "-m", "hf_llm"]
 SCRIPT = [str(PROGRAMS / "hf-llm")]
 ONE_CPU = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-LAUNCH = [str(PROGRAMS / "accelerate"), "launch", *ONE_CPU]
+LAUNCH = [str(PROGRAMS / "accelerate"), "launch", *ONE_CPU, "--num_processes", "1"]
+# Without a GPU, `accelerate launch --num_processes 2` starts one process (or wants MPI).
+TWO_PROCESSES = [
+    str(PROGRAMS / "torchrun"),
+    "--nproc_per_node=2",
+    "--rdzv-backend=c10d",
+    "--rdzv-endpoint=localhost:0",
+]
 
 
 def run(command, folder, stdin="", code=0, **environment):
@@ -107,7 +115,7 @@ def test_a_classifier_is_trained_measured_and_used(tmp_path):
 
 def test_a_language_model_is_launched_and_continues_prompts(tmp_path):
     options = [*language_model(tmp_path), "runs_dir=outputs", "data.files.train=corpus.txt", "run=lm"]
-    run([*LAUNCH, "--num_processes", "1", str(ROOT / "scripts" / "train.py"), *options], tmp_path)
+    run([*LAUNCH, str(ROOT / "scripts" / "train.py"), *options], tmp_path)
     assert (tmp_path / "outputs" / "lm" / "metrics.json").is_file()
 
     greedy = ["generation.max_new_tokens=5", "generation.do_sample=false"]
@@ -125,8 +133,8 @@ def test_a_language_model_is_launched_and_continues_prompts(tmp_path):
 
 def test_a_sweep_gives_each_trial_a_run_directory(tmp_path):
     write_text(tmp_path)
-    options = ["data.files.train=corpus.txt", "tokenizer=char", "task.block_size=16", *SMALL["fnn"], *QUICK, "run=rate"]
-    run([*MODULE, "train", *options, "-m", "trainer.learning_rate=0.01,0.001"], tmp_path)
+    options = ["data.files.train=corpus.txt", "tokenizer=char", "task.block_size=16", *SMALL["fnn"], *QUICK]
+    run([*MODULE, "train", *options, "run=rate", "-m", "trainer.learning_rate=0.01,0.001"], tmp_path)
     trials = sorted((tmp_path / "outputs").iterdir())
     assert [trial.name for trial in trials] == ["rate-learning_rate=0.001", "rate-learning_rate=0.01"]
     losses = [read_json(trial / "metrics.json")["validation"]["loss"] for trial in trials]
@@ -138,35 +146,36 @@ def test_a_value_that_hydras_grammar_cannot_read_is_meant_as_it_stands(text):
     assert compose("train", f"data.files.train={text}").data.files == {"train": text}
 
 
-@pytest.mark.parametrize("text", ["To be, or not", "It's", "1 = 1", "[sic]", "true", "42", "(从前)", "{", "a: b #1", "\\"])
+@pytest.mark.parametrize(
+    "text", ["To be, or not", "It's", "1 = 1", "[sic]", "true", "42", "(从前)", "{", "a: b #1", "\\"]
+)
 def test_a_prompt_is_any_text(text):
     assert compose("generate", "run=lm", f"prompt={text}").prompt == text
 
 
-def test_quotes_around_a_prompt_are_hydras(tmp_path):
+def test_quotes_around_a_prompt_are_hydras():
     assert compose("generate", "run=lm", "prompt='red, blue'").prompt == "red, blue"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [language_model, classifier], ids=["language_model", "classifier"])
 def test_two_processes_make_one_run_and_measure_as_one_does(tmp_path, kind):
-    two = ["--num_processes", "2", "--main_process_port", "0"]
-    options = [*kind(tmp_path), "run=two", "trainer.save_strategy=steps", "trainer.save_steps=2"]
-    run([*LAUNCH, *two, str(ROOT / "scripts" / "train.py"), *options], tmp_path)
+    steps = ["trainer.max_steps=4", "trainer.save_strategy=steps", "trainer.save_steps=4"]
+    run([*TWO_PROCESSES, str(ROOT / "scripts" / "train.py"), *kind(tmp_path), "run=two", *steps], tmp_path)
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["two"]
     folder = tmp_path / "outputs" / "two"
     assert {"config.yaml", "metrics.json", "model", "train.log"} <= {path.name for path in folder.iterdir()}
-    assert not [path for path in folder.rglob(".*")]  # nothing half written
+    assert not list(folder.rglob(".*"))  # nothing half written
+    state = read_json(folder / "checkpoint-4" / "trainer_state.json")
+    rows = 81 if kind is classifier else 469  # texts, or blocks of 16 tokens
+    assert state["epoch"] == pytest.approx(4 / math.ceil(rows / 8))  # 4 on each process
 
     write_csv(tmp_path, "odd.csv", rows=37)  # does not divide by processes or batches
     write_text(tmp_path, "odd.txt", lines=37)
     odd = f"data.files={tmp_path / ('odd.csv' if kind is classifier else 'odd.txt')}"
     for name, where in (("own", []), ("odd", [odd])):
         asked = ["evaluate", f"run={folder}", "trainer.per_device_eval_batch_size=4", *where]
-        launched = [*LAUNCH, *two, "--module", "hf_llm", *asked, f"output={tmp_path / name}.json"]
-        run(launched, tmp_path)
-        together, alone = read_json(tmp_path / f"{name}.json"), evaluate(compose(*asked))
-        assert together == close_to(alone)
-    trained = read_json(folder / "metrics.json")["validation"]
-    own = read_json(tmp_path / "own.json")
+        run([*TWO_PROCESSES, "-m", "hf_llm", *asked, f"output={tmp_path / name}.json"], tmp_path)
+        assert read_json(tmp_path / f"{name}.json") == close_to(evaluate(compose(*asked)))
+    trained, own = read_json(folder / "metrics.json")["validation"], read_json(tmp_path / "own.json")
     assert {name: trained[name] for name in own} == close_to(own)

@@ -189,6 +189,24 @@ def test_classification_metrics_equal_scikit_learns_on_the_written_predictions(s
     assert all(sum(row["scores"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
+def test_an_evaluation_keeps_numbers_per_row_and_never_logits(lm, spam):
+    output = lm.trainer.predict(lm.trainer.eval_dataset)
+    assert output.predictions.shape == (len(lm.trainer.eval_dataset), 1)
+    assert output.label_ids.shape == (len(lm.trainer.eval_dataset), 3)
+    output = spam.trainer.predict(spam.trainer.eval_dataset)
+    assert [kept.shape for kept in output.predictions] == [(len(spam.trainer.eval_dataset),)] * 2
+
+
+def test_classification_metrics_do_not_depend_on_the_batch_size(spam):
+    wanted = spam.metrics["validation"]
+    for size in (1, 4, 64):
+        found = evaluate(compose("evaluate", f"run={spam.folder}", f"trainer.per_device_eval_batch_size={size}"))
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+        assert {name: value for name, value in found.items() if name != "loss"} == {
+            name: value for name, value in wanted.items() if name != "loss"
+        }
+
+
 def test_segment_ids_reach_only_models_that_have_segments(tmp_path):
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("label,a,b\n" + "yes,red cat,blue dog\nno,one,two three\n" * 10)

@@ -39,7 +39,9 @@ def installed(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_package_its_configuration_and_nothing_else(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = {
-        str(path.relative_to(ROOT)) for path in (ROOT / "hf_llm").rglob("*") if path.suffix == ".py" or path.name == "py.typed"
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "hf_llm").rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
     }
     conf = {f"hf_llm/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(conf) > 15
