@@ -10,7 +10,9 @@ import dataclasses
 import importlib
 import itertools
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +43,6 @@ HYDRA_SETTINGS = {
     "hydra.run.dir": ".",
     "hydra.output_subdir": "null",
     "hydra.job.chdir": "false",
-    "hydra.sweep.dir": "outputs",
     "hydra.sweep.subdir": ".",
     "hydra/job_logging": "none",
     "hydra/hydra_logging": "none",
@@ -84,8 +85,14 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        if os.environ.get("HF_LLM_DEBUG"):
+            raise
+        print("hf-llm: interrupted (the same training command goes on from its last checkpoint)", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
-        wrong_input = isinstance(error, InputError) or type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+        theirs = ("hydra", "omegaconf", "yaml")  # of reading the configuration, which is where they are used
+        wrong_input = isinstance(error, InputError) or type(error).__module__.split(".")[0] in theirs
         if os.environ.get("HF_LLM_DEBUG") or not wrong_input:
             raise
         text = str(error) if isinstance(error, InputError) else " ".join(str(error).split())
@@ -118,18 +125,18 @@ def compose(verb: str = "train", *overrides: str, config_dir: str | None = None)
 def _run(verb: str, argv: list[str]) -> None:
     """Hand over to Hydra, with its flags (`--cfg`, `--info`, `-m`, `--config-dir`, …) as in any Hydra application."""
     import hydra
-    from hydra._internal.utils import get_args_parser
 
-    args = get_args_parser().parse_args(argv)
+    args = _parsed(verb, argv)
     overrides, mistakes = _prepare(verb, args.overrides, args.config_dir)
-    if mistakes:  # Hydra would stop at the first: find the rest, and name them together
+    # Hydra would stop at the first mistake, and would print (--cfg, --info) with any: name them all together.
+    if mistakes or args.cfg or args.info:
         check(_composed(verb, overrides, args.config_dir), VERBS[verb], mistakes)
     if args.multirun and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("-m inside a distributed launch would sweep in every process: launch each trial by itself")
     given = {override.split("=")[0].lstrip("+~") for override in args.overrides}
     settings = [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in given]
     flags = [part for part in argv if part not in args.overrides]
-    swept = _swept_keys(args.overrides)
+    swept = _swept_keys(overrides)
 
     def job(composed: Any) -> None:
         sys.argv = command
@@ -141,11 +148,28 @@ def _run(verb: str, argv: list[str]) -> None:
 
     _register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one line
-    command, sys.argv = sys.argv, [f"hf-llm {verb}", *flags, *settings, *overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(job)()
-    finally:
-        sys.argv = command
+    command = sys.argv
+    with tempfile.TemporaryDirectory() as scratch:  # a sweep writes a multirun.yaml that no one asked for
+        sys.argv = [f"hf-llm {verb}", *settings, f"hydra.sweep.dir={scratch}", *overrides, *flags]
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(job)()
+        finally:
+            sys.argv = command
+
+
+def _parsed(verb: str, argv: list[str]) -> Any:
+    """Hydra's flags, and the overrides before, between and after them."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> None:
+        raise InputError(f"{message} (`hf-llm {verb} --help` lists the flags)")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[assignment,method-assign]
+    args = parser.parse_intermixed_args(argv)
+    if args.resolve and not args.cfg:
+        refuse("--resolve goes with --cfg job")
+    return args
 
 
 def _handler(verb: str) -> Callable[[Any], Any]:
@@ -174,7 +198,16 @@ def _register_schemas() -> None:
     from hydra.core.config_store import ConfigStore
 
     for verb, schema in VERBS.items():
-        ConfigStore.instance().store(name=f"{verb}_schema", node=dataclasses.asdict(schema()))
+        ConfigStore.instance().store(name=f"{verb}_schema", node=_without_nulls(dataclasses.asdict(schema())))
+
+
+def _without_nulls(node: dict[str, Any]) -> dict[str, Any]:
+    """A null would hide a `???` (a value left for the user to give) that a YAML puts in its place."""
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in node.items()
+        if value is not None
+    }
 
 
 def _prepare(verb: str, overrides: list[str], config_dir: str | None) -> tuple[list[str], list[str]]:
@@ -183,27 +216,59 @@ def _prepare(verb: str, overrides: list[str], config_dir: str | None) -> tuple[l
     `key=value` becomes `++key=value`: every field is then an override without `+`, and `check` gets to see (and name)
     a misspelt one. A group's choice that does not exist is taken out, and reported.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     folders = [CONF, *([Path(config_dir)] if config_dir else [])]
     if config_dir and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir {config_dir}: no such folder")
     groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
     overrides = overrides + (_implied(overrides) if verb == "train" else [])
     rewritten, mistakes = [], []
-    for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
+    for given in overrides:
+        try:
+            text, override = _readable(given, verb)
+        except InputError as error:
+            mistakes.append(str(error))
+            continue
         key = override.key_or_group
         if key.startswith("hydra") or override.is_delete():
             rewritten.append(text)
         elif key in groups:
             options = choices(key, folders)
-            missing = [str(value) for value in _values(override) if value is not None and str(value) not in options]
+            values = ["null" if value is None else str(value) for value in _values(override)]
+            missing = [value for value in values if value not in options]
             mistakes += [_no_such_option(key, value, options) for value in missing]
             if not missing:
                 rewritten.append(text)
         else:
             rewritten.append(f"++{text.lstrip('+')}")
     return rewritten, mistakes
+
+
+def _readable(text: str, verb: str) -> tuple[str, Override]:
+    """An override as Hydra can read it; what its grammar has no room for (café.txt, a = b) is meant as it stands.
+
+    Raises:
+        InputError: it is not KEY=VALUE, or a list, group or quotation in it is not well formed.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    key, equals, value = text.partition("=")
+    # A quote's backslashes are doubled, and it gets one of its own; so for the closing quote.
+    escaped = re.sub(r"(\\*)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value), count=1)
+    literal = f"{key}='{escaped}'"
+    if (verb, key.lstrip("+")) == ("generate", "prompt") and value and value[0] not in "'\"":
+        return literal, parser.parse_override(literal)  # any text: no list, no number, no sweep
+    try:
+        return text, parser.parse_override(text)
+    except HydraException as error:
+        if not equals:
+            raise InputError(f"{text}: an override is KEY=VALUE; the EQUAL sign is missing") from error
+        if not re.fullmatch(r"[+~]*[\w.@/:-]+", key):
+            raise InputError(f"{text}: an override is KEY=VALUE, and {key!r} is no key") from error
+        if value[:1] in "[{":
+            raise InputError(f"{text}: the list or group is not well formed") from error
+        return literal, parser.parse_override(literal)
 
 
 def _implied(overrides: list[str]) -> list[str]:
@@ -229,8 +294,8 @@ def _no_such_option(group: str, value: str, options: list[str]) -> str:
     hint = nearest(value, options)
     return (
         f"{group}={value}: no such option; "
-        + (f"did you mean {group}={hint}? " if hint else "")
-        + f"({', '.join(options)})"
+        + (f"did you mean {group}={hint}? there are " if hint else "there are ")
+        + ", ".join(options)
     )
 
 
@@ -243,9 +308,8 @@ def _values(override: Override) -> list[Any]:
 def _swept_keys(overrides: list[str]) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return [
-        item.key_or_group for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()
-    ]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [item.key_or_group for item in parsed if item.is_sweep_override()]
 
 
 def _trial_name(cfg: Any, composed: Any, swept: list[str]) -> str:

@@ -20,6 +20,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         InputError: the run, the model, the data or the split is not there or does not fit.
     """
     console.set_up()
+    runs.check_output(cfg.output)
     from hf_llm import data, report, saved
 
     loaded = saved.load(cfg)

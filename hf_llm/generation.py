@@ -22,6 +22,7 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         InputError: no such run, model or prompt file; an unknown generation setting; a prompt too long for the model.
     """
     console.set_up()
+    runs.check_output(cfg.output)
     prompts = _prompts(cfg)
     import torch
     from tqdm import tqdm
@@ -35,7 +36,10 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
     settings = _settings(cfg.generation, loaded.model, loaded.tokenizer)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = loaded.model
-    model.to(device)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # no such kind, none here, or a torch built without it
+        raise InputError(f"device={device}: {str(error).splitlines()[0]}") from error
     tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"  # a continuation starts right after its prompt
     set_seed(cfg.seed)
@@ -48,7 +52,10 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
         length = inputs["input_ids"].shape[1]
         _check_room(length, settings, model)
-        output = model.generate(**inputs, generation_config=settings)
+        try:
+            output = model.generate(**inputs, generation_config=settings)
+        except (ValueError, ArithmeticError) as error:  # some settings are looked at only here
+            raise InputError(f"generation: {' '.join(str(error).split())}") from error
         continuations = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
         each = len(continuations) // len(batch)  # num_return_sequences
         results += [{"prompt": batch[i // each], "text": text} for i, text in enumerate(continuations)]
@@ -63,7 +70,9 @@ def _prompts(cfg: GenerateConfig) -> list[str]:
     if cfg.prompts == "-":
         lines = sys.stdin.read().splitlines()
     elif Path(cfg.prompts).is_file():
-        lines = Path(cfg.prompts).read_text(encoding="utf-8").splitlines()
+        from hf_llm.data.formats import decode
+
+        lines = decode(Path(cfg.prompts).read_bytes(), cfg.prompts, "utf-8").splitlines()
     else:
         raise InputError(f"prompts={cfg.prompts}: no such file")
     prompts = [line for line in lines if line.strip()]

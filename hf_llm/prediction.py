@@ -19,6 +19,7 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
         InputError: the run, the model or the input cannot be used, or the model has no classes.
     """
     console.set_up()
+    runs.check_output(cfg.output)
     from hf_llm import data, report, saved
 
     if cfg.input != "-" and not Path(cfg.input).is_file():

@@ -79,6 +79,8 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
     """
     resolved = dataclasses.asdict(cfg)
     path = folder / CONFIG
+    if len(folder.name.encode()) > 255:  # most file systems' limit, which is_file() would raise on
+        raise InputError(f"cannot make the run directory {folder}: File name too long")
     if path.is_file() and _has_results(folder):
         differing = _differences(load_raw_config(path), resolved)
         if differing:
@@ -90,12 +92,12 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
     if is_main_process() and folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise InputError(f"{folder} is not empty and holds no run: choose another name (run=NAME)")
     if is_main_process():
+        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            write(path, f"# {command_line()}\n{text}")
         except OSError as error:
             raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
-        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-        write(path, f"# {command_line()}\n{text}")
     return "new"
 
 
@@ -163,6 +165,20 @@ def last_good(folder: Path) -> str | None:
     return None
 
 
+def check_output(output: str | None) -> None:
+    """Refuse an `output` file that could not be written, before the work that it is to hold.
+
+    Raises:
+        InputError: its folder is not there, or it is a folder itself.
+    """
+    if output in (None, "-"):
+        return
+    if not Path(output).parent.is_dir():
+        raise InputError(f"output={output}: no such folder: {Path(output).parent}")
+    if Path(output).is_dir():
+        raise InputError(f"output={output} is a folder; give a file in it")
+
+
 def write(path: Path, text: str) -> None:
     """Write aside, then rename: a reader finds the old file or the new one, never half of one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -195,6 +211,7 @@ def environment(seed: int, data_fingerprint: str | None) -> dict[str, Any]:
     return {
         "command": command_line(),
         "seed": seed,
+        "num_processes": int(os.environ.get("WORLD_SIZE", 1)),
         "data_fingerprint": data_fingerprint,
         "git_commit": _git_commit(),
         "hf_llm": importlib.metadata.version("hf_llm"),

@@ -71,27 +71,29 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
     from hf_llm import tokenizer as tokenizers
 
     given = dict(getattr(cfg, "task", {}))
-    base = dict(run.task) if run else {"name": given.get("name") or tasks.for_architecture(_architecture(cfg))}
-    task = tasks.get({**(base if given.get("name", base["name"]) == base["name"] else {}), **given})
+    if not run and not given.get("name"):
+        given["name"] = tasks.for_architecture(_architecture(cfg))
+    base = dict(run.task) if run else {}
+    task = tasks.get({**(base if given.get("name", base.get("name")) == base.get("name") else {}), **given})
     tokenizer = tokenizers.load(
         TokenizerConfig(pretrained=source, revision=cfg.model.revision), None, special_tokens=task.special_tokens
     )
     model = models.build(
-        ModelConfig(pretrained=source, revision=cfg.model.revision), auto_model=task.auto_model, tokenizer=tokenizer
+        ModelConfig(pretrained=source, revision=cfg.model.revision),
+        auto_model=task.auto_model,
+        tokenizer=tokenizer,
+        max_length=task.longest_input(),
+        trained=True,
     )
     return SavedModel(task, model.eval(), tokenizer, run)
 
 
 def _architecture(cfg: Any) -> str:
-    from transformers import AutoConfig
-
     from hf_llm import models  # noqa: F401  registers rnn and fnn
+    from hf_llm.models.checkpoint import load_config
 
     source = cfg.model.pretrained
-    try:
-        config = AutoConfig.from_pretrained(source, revision=cfg.model.revision)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model.pretrained={source}: {str(error).splitlines()[0]}") from error
+    config = load_config(source, cfg.model.revision, {}, None)
     if not config.architectures:
         raise InputError(f"model.pretrained={source}: its config.json names no architecture; give task=NAME")
     return config.architectures[0]

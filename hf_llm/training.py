@@ -48,12 +48,12 @@ def train(cfg: TrainConfig) -> Run:
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:
     libraries.load()
+    from transformers import IntervalStrategy, set_seed
     from transformers import logging as transformers_logging
-    from transformers import set_seed
 
     from hf_llm import data, models, report, tasks
     from hf_llm import tokenizer as tokenizers
-    from hf_llm.tasks.base import labels_of, texts_of
+    from hf_llm.tasks.base import complaints_as_input_errors, labels_of, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task)
@@ -63,6 +63,11 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         raw = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)
+    if "validation" not in splits and args.eval_strategy != "no":
+        if args.load_best_model_at_end:
+            raise InputError("no validation split to find the best model on: give data.files.validation")
+        logger.info("no validation split: nothing is measured while training")
+        args.eval_strategy = IntervalStrategy.NO
     labels = labels_of(raw)
     task.check_best_metric(args, labels)
     model = models.build(
@@ -72,7 +77,8 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         labels=labels,
         max_length=task.longest_input(),
     )
-    trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
+    with complaints_as_input_errors():
+        trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
     report.describe(trainer, splits)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, data.fingerprint(raw)))
 

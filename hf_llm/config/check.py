@@ -17,6 +17,7 @@ from hf_llm.config.schema import DataConfig, InputError, ModelConfig, SavedModel
 
 Schema = TypeVar("Schema")
 
+LEFT_OPEN = "???"  # Hydra's word in a YAML for a value that the user has to give
 NESTED = {cls.__name__: cls for cls in (DataConfig, TokenizerConfig, ModelConfig, SavedModel)}
 
 # What transformers 5 renamed or dropped, and what to write now.
@@ -53,6 +54,23 @@ DERIVED_MODEL_KEYS = {
 }
 
 
+# The least value of a number that has one. transformers finds out late, in words that name no key.
+AT_LEAST = {
+    "batch_size": 1,
+    "early_stopping_patience": 1,
+    "seed": 0,
+    "task.block_size": 1,
+    "task.max_length": 1,
+    "tokenizer.min_frequency": 0,
+    "trainer.dataloader_num_workers": 0,
+    "trainer.gradient_accumulation_steps": 1,
+    "trainer.learning_rate": 0,
+    "trainer.per_device_eval_batch_size": 1,
+    "trainer.per_device_train_batch_size": 1,
+    "trainer.seed": 0,
+}
+
+
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option most like `word`, if any is."""
     found = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
@@ -80,14 +98,18 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
     """
     mistakes = list(known_mistakes)
     values = _dataclass(schema, composed, "", mistakes)
-    _trainer(values.get("trainer") or {}, mistakes)
-    _task(values.get("task") or {}, mistakes, required=schema.__name__ == "TrainConfig")
+    if isinstance(trainer := values.get("trainer", {}), dict):
+        _trainer(trainer, mistakes)
+    if isinstance(task := values.get("task", {}), dict):
+        _task(task, mistakes, required=schema.__name__ == "TrainConfig")
     if isinstance(values.get("model"), ModelConfig):
         _model(values["model"], mistakes)
+    if values.get("early_stopping_patience") and not mistakes and trainer.get("eval_strategy", "no") == "no":
+        mistakes.append("early_stopping_patience: nothing is measured while training; set trainer.eval_strategy=epoch")
     if schema.__name__ in ("EvaluateConfig", "PredictConfig"):
         partial = _dataclass(DataConfig, values.get("data") or {}, "data.", mistakes)
         values["data"] = {key: partial[key] for key in values.get("data") or {} if key in partial}
-    if "run" in values and schema.__name__ != "TrainConfig" and not mistakes:
+    if schema.__name__ != "TrainConfig" and not mistakes:
         _one_model(values, mistakes)
     if mistakes:
         raise InputError(message(mistakes))
@@ -122,6 +144,8 @@ def _dataclass(cls: type, given: Mapping[str, Any], prefix: str, mistakes: list[
     for key, value in given.items():
         if key not in annotations:
             mistakes.append(unknown(str(key), annotations, prefix))
+        elif value == LEFT_OPEN:
+            mistakes.append(f"{prefix}{key}: missing; give it, as in {prefix}{key}=VALUE")
         elif annotations[key] in NESTED:
             if not isinstance(value, Mapping):
                 wrong = "missing; choose one" if value is None else f"a group of keys, not {value!r}"
@@ -163,10 +187,10 @@ def _task(task: dict[str, Any], mistakes: list[str], *, required: bool) -> None:
 
 
 def _model(model: ModelConfig, mistakes: list[str]) -> None:
-    if not model.arch and not model.pretrained:
+    if not model.arch and not model.pretrained and not any("model.pretrained" in line for line in mistakes):
         mistakes.append("model: neither arch nor pretrained; choose one, as in model=gpt2 or model.pretrained=FOLDER")
         return
-    if not model.arch or model.pretrained:
+    if not isinstance(model.config, dict) or not model.arch or model.pretrained:
         return  # a pretrained model's config class is known only once its config.json is read
     if model.arch not in declared.architectures():
         mistakes.append(f"model.arch: {_not_an_option(model.arch, declared.architectures())}")
@@ -184,10 +208,10 @@ def _model(model: ModelConfig, mistakes: list[str]) -> None:
 
 
 def _one_model(values: dict[str, Any], mistakes: list[str]) -> None:
-    model = values.get("model") or SavedModel()
-    if values["run"] and model.pretrained:
-        mistakes.append(f"run={values['run']} and model.pretrained={model.pretrained}: give one of them")
-    elif not values["run"] and not model.pretrained:
+    run, model = values.get("run"), values.get("model") or SavedModel()
+    if run and model.pretrained:
+        mistakes.append(f"run={run} and model.pretrained={model.pretrained}: give one of them")
+    elif not run and not model.pretrained:
         mistakes.append("run: missing; name a trained run (run=NAME) or a model (model.pretrained=FOLDER_OR_HUB_ID)")
 
 
@@ -235,6 +259,8 @@ def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
         return value
     for name in ("None", "bool", "int", "float", "str", "list", "dict"):
         if name in names and (converted := _convert(name, value, names)) is not _MISFIT:
+            if name in ("int", "float") and not converted >= AT_LEAST.get(key, converted):
+                mistakes.append(f"{key}: {value!r} is too small; it is at least {AT_LEAST[key]}")
             return converted
     if names <= _PLAIN:
         mistakes.append(f"{key}: {value!r} is not {_in_words(names)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -158,6 +159,9 @@ def _wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConf
                 f"no train, validation or test split: choose among {', '.join(found)} by data.splits.train="
             )
         others = [name for name in found if name not in there]
+        if others and isinstance(cfg.files, dict):
+            hint = f"; did you mean data.files.{near}?" if (near := _nearest_split(others[0])) else ""
+            raise InputError(f"data.files.{others[0]}: no such split{hint} (train, validation, test)")
         if others:
             logger.info("splits left out: %s (data.splits can name them)", ", ".join(others))
         return there
@@ -166,6 +170,10 @@ def _wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConf
         if name not in there and name not in found:
             raise InputError(f"no {name} split; there are {', '.join(dict.fromkeys(there + found))}")
     return use
+
+
+def _nearest_split(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, NAMES, n=1)), None)
 
 
 def _parts(

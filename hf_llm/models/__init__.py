@@ -36,6 +36,7 @@ def build(
     tokenizer: PreTrainedTokenizerBase,
     labels: list[str] | None = None,
     max_length: int | None = None,
+    trained: bool = False,
 ) -> PreTrainedModel:
     """A model that fits the tokenizer, the labels and the length of the inputs.
 
@@ -45,6 +46,7 @@ def build(
         tokenizer: decides the vocabulary size, which a pretrained embedding is grown to, and the special token ids.
         labels: class names in the order of their ids, for a classifier.
         max_length: the longest input in tokens; positions for it are made, or found missing.
+        trained: refuse a checkpoint that lacks some of the weights: it is to be used as it is.
 
     Weights are drawn from torch's global generator: seed it before. Raises InputError for what cannot be built.
     """
@@ -56,7 +58,7 @@ def build(
         overrides["id2label"] = dict(enumerate(labels))
         overrides["label2id"] = {label: index for index, label in enumerate(labels)}
     if cfg.pretrained is not None:
-        model = _from_checkpoint(cfg, auto_model, overrides, labels, max_length)
+        model = _from_checkpoint(cfg, auto_model, overrides, labels, max_length, trained)
     else:
         with quiet():
             model = _from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
@@ -104,17 +106,30 @@ def _from_scratch(
         raise
     except KeyError as error:  # e.g. an activation function that there is not
         raise InputError(f"model.config: {cfg.arch} cannot be built from it: there is no {error}") from error
-    except (ValueError, TypeError, AttributeError, AssertionError, RuntimeError, StrictDataclassError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+        RuntimeError,
+        StrictDataclassError,
+    ) as error:
         raise InputError(f"model.config: {cfg.arch} cannot be built from it: {_one_line(error)}") from error
 
 
 def _from_checkpoint(
-    cfg: ModelConfig, auto_model: str, overrides: dict[str, Any], labels: list[str] | None, length: int | None
+    cfg: ModelConfig,
+    auto_model: str,
+    overrides: dict[str, Any],
+    labels: list[str] | None,
+    length: int | None,
+    trained: bool,
 ) -> PreTrainedModel:
     assert cfg.pretrained is not None
     config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
     _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
-    model = load_weights(cfg.pretrained, cfg.revision, config, auto_model, cfg.config.get("dtype"))
+    model = load_weights(cfg.pretrained, cfg.revision, config, auto_model, cfg.config.get("dtype"), trained)
     capacity = position_capacity(model)
     if length is not None and capacity is not None and capacity < length:
         raise InputError(

@@ -53,7 +53,12 @@ def load_config(
 
 
 def load_weights(
-    name: str, revision: str | None, config: PreTrainedConfig, auto_model: str, dtype: str | None = None
+    name: str,
+    revision: str | None,
+    config: PreTrainedConfig,
+    auto_model: str,
+    dtype: str | None = None,
+    trained: bool = False,
 ) -> PreTrainedModel:
     """The model with its safetensors weights, in float32 unless `dtype` says otherwise.
 
@@ -85,6 +90,11 @@ def load_weights(
     body = {key for key in model.state_dict() if key.startswith(prefix)}
     if body and body <= new:
         raise InputError(f"model.pretrained: none of the weights in {name} fit a {config.model_type}")
+    if new and trained:
+        raise InputError(
+            f"model.pretrained: {name} is no trained {type(model).__name__}: it lacks {', '.join(grouped(new))}; "
+            "train it for the task first"
+        )
     if new:
         logger.info("%s: newly initialised, to be trained: %s", name, ", ".join(grouped(new)))
     return model

@@ -7,6 +7,8 @@ import inspect
 from typing import Any
 
 from hf_llm.config import InputError
+from hf_llm.config.check import unknown
+from hf_llm.config.declared import task_fields
 from hf_llm.tasks.base import Task
 
 __all__ = ["Task", "for_architecture", "get"]
@@ -15,7 +17,12 @@ __all__ = ["Task", "for_architecture", "get"]
 def get(options: dict[str, Any]) -> Task:
     """The task that `options["name"]` names, with the other options as its fields (`check` has validated them)."""
     options = dict(options)
-    return _class(options.pop("name"))(**options)
+    name = options.pop("name")
+    fields = task_fields(name)
+    for key in options:
+        if key not in fields:
+            raise InputError(f"{unknown(key, fields, 'task.')} (task.name={name})")
+    return _class(name)(**options)
 
 
 def for_architecture(architecture: str) -> str:

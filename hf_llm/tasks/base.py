@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,7 @@ class Task:
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""
         import torch
-        from transformers import TrainingArguments
+        from transformers import TrainingArguments, get_scheduler
 
         defaults = {
             "output_dir": str(output_dir),
@@ -44,10 +45,13 @@ class Task:
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
             defaults["greater_is_better"] = False
-        try:
-            return TrainingArguments(**{**defaults, **trainer})
-        except (ValueError, TypeError, ImportError) as error:
-            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+        with complaints_as_input_errors():
+            args = TrainingArguments(**{**defaults, **trainer})
+            # a trial, for the true one would complain only once the data and the model are there
+            idle: Any = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+            settings: Any = args.lr_scheduler_kwargs
+            get_scheduler(args.lr_scheduler_type, idle, 0, 1, scheduler_specific_kwargs=settings)
+        return args
 
     def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
         """Refuse a `metric_for_best_model` that no evaluation will report, before any time is spent."""
@@ -82,6 +86,17 @@ class Task:
     ) -> Trainer:
         """The Trainer for the task; `options` go to it (callbacks, …)."""
         raise NotImplementedError
+
+
+@contextlib.contextmanager
+def complaints_as_input_errors() -> Iterator[None]:
+    """What transformers refuses among the trainer's settings was the user's to give."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], **settings: Any) -> Dataset:
