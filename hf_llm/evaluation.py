@@ -34,7 +34,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         raw = data.load(
             source,
             loaded.task.columns,
-            seed=args.seed,
+            seed=loaded.data_seed,
             sample_by=loaded.task.sample_by,
             labels=loaded.labels,
             splits=[cfg.split],

@@ -29,7 +29,10 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
         name = type(loaded.model).__name__
         raise InputError(f"{name} predicts tokens, not labels: use `hf-llm generate` or `hf-llm evaluate`")
     columns = {name: kind for name, kind in loaded.task.columns.items() if kind != "label"}
-    rows = data.read(sys.stdin if cfg.input == "-" else cfg.input, loaded.data(cfg.data), columns)
+    source = loaded.data(cfg.data)
+    source.columns = {name: column for name, column in source.columns.items() if name in columns}
+    source.bad_rows = cfg.data.get("bad_rows", "error")  # a row that is left out shifts all after it: only if asked
+    rows = data.read(sys.stdin if cfg.input == "-" else cfg.input, source, columns)
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def describe(trainer: Trainer, splits: Splits) -> None:
 
 
 def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Splits, folder: Path) -> dict[str, Any]:
-    """Evaluate every split that was not trained on, write plots and predictions, and at the very end metrics.json."""
+    """Evaluate every split that was not trained on; write predictions, then metrics.json, then the pictures."""
     metrics: dict[str, Any] = {"train": training_metrics(trainer)}
     for split in splits:
         if split == "train":
@@ -47,19 +48,45 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
                 metrics[f"{split}, TF-IDF"] = baseline
         else:
             metrics[split] = unprefixed(trainer.evaluate(splits[split]))
-    if runs.is_main_process():
-        from hf_llm import plots
-
-        plots.loss_curve(trainer.state.log_history, folder / "loss_curve.png")
     runs.write_json(folder / runs.METRICS, metrics)
+    if runs.is_main_process():
+        try:
+            _draw(trainer, metrics, folder)
+        except Exception:  # a run is not lost for want of a picture
+            logger.warning("the pictures could not be drawn", exc_info=True)
     return metrics
 
 
+def _draw(trainer: Any, metrics: Mapping[str, Any], folder: Path) -> None:
+    from hf_llm import plots
+
+    plots.loss_curve(trainer.state.log_history, folder / "loss_curve.png")
+    for split, values in metrics.items():
+        if "confusion_matrix" in values:
+            path = folder / f"confusion_matrix{_suffix(split)}.png"
+            plots.confusion_matrix(values["confusion_matrix"], trainer.labels, path, title=split)
+
+
 def training_metrics(trainer: Trainer) -> dict[str, Any]:
-    """Trainer's own summary of the training, with the number of steps."""
-    summary = next((entry for entry in reversed(trainer.state.log_history) if "train_loss" in entry), {})
-    names = {"train_loss": "loss", "train_runtime": "runtime", "train_samples_per_second": "samples_per_second"}
-    return {"steps": trainer.state.global_step, **{new: summary[old] for old, new in names.items() if old in summary}}
+    """Steps, the mean loss over all of them, and Trainer's figures of speed (of this process, if it resumed).
+
+    Trainer's own `train_loss` is over the steps since the last resume; the log has them all.
+    """
+    state = trainer.state
+    summary = next((entry for entry in reversed(state.log_history) if "train_loss" in entry), {})
+    logged = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
+    weighted = [(step - before, loss) for (before, _), (step, loss) in itertools.pairwise([(0, 0.0), *logged])]
+    resumed = not summary or trainer._initial_global_step > 0
+    steps = sum(count for count, _ in weighted)
+    metrics: dict[str, Any] = {"steps": state.global_step}
+    if resumed and steps:
+        metrics["loss"] = sum(count * loss for count, loss in weighted) / steps
+    elif "train_loss" in summary:
+        metrics["loss"] = summary["train_loss"]
+    for name in ("runtime", "samples_per_second"):
+        if f"train_{name}" in summary:
+            metrics[name] = summary[f"train_{name}"]
+    return metrics
 
 
 def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,20 +97,18 @@ def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _classified(trainer: Any, raw: Dataset, encoded: Dataset, folder: Path, split: str) -> dict[str, Any]:
-    """Metrics of a classifier on a split; for the validation split also its predictions and confusion matrix."""
+    """Metrics of a classifier on a split, its confusion matrix among them; writes its predictions."""
     classes, probabilities, metrics = trainer.scores(encoded)
     metrics = {**unprefixed(metrics), **confusion(classes, raw["label"], trainer.labels)}
     if runs.is_main_process():
-        from hf_llm import plots
-
-        suffix = "" if split == "validation" else f"_{split}"
-        plots.confusion_matrix(
-            metrics["confusion_matrix"], trainer.labels, folder / f"confusion_matrix{suffix}.png", title=split
-        )
         rows = predictions(raw, classes, probabilities, trainer.labels)
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-        runs.write(folder / f"predictions{suffix}.jsonl", "".join(f"{line}\n" for line in lines))
+        runs.write(folder / f"predictions{_suffix(split)}.jsonl", "".join(f"{line}\n" for line in lines))
     return metrics
+
+
+def _suffix(split: str) -> str:
+    return "" if split == "validation" else f"_{split}"
 
 
 def confusion(classes: Any, references: Any, labels: list[str]) -> dict[str, list[list[int]]]:

@@ -12,20 +12,23 @@ outputs/<run>/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from filelock import FileLock, Timeout
 
 from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
 
@@ -48,12 +51,7 @@ def default_name(cfg: TrainConfig) -> str:
 
 def directory(cfg: TrainConfig | EvaluateConfig | PredictConfig | GenerateConfig) -> Path:
     """The run's directory: `runs_dir/run`, or `run` itself where it is a path."""
-    if isinstance(cfg, TrainConfig):
-        if cfg.trainer.get("output_dir"):
-            return Path(cfg.trainer["output_dir"])
-        name = cfg.run or default_name(cfg)
-    else:
-        name = cfg.run or ""
+    name = cfg.run or (default_name(cfg) if isinstance(cfg, TrainConfig) else "")
     return Path(name) if os.sep in name else Path(cfg.runs_dir) / name
 
 
@@ -95,7 +93,7 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
         text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write(path, f"# {command_line()}\n{text}")
+            write(path, text)
         except OSError as error:
             raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
     return "new"
@@ -133,15 +131,15 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 def load_raw_config(path: Path) -> dict[str, Any]:
     """A run's config.yaml as data: an interpolation could read this machine's environment, so it is refused."""
-    text = path.read_text(encoding="utf-8")
-    if "${" in text:
-        raise InputError(f"{path}: holds an interpolation (${{…}}); a run's configuration is plain values")
     try:
-        loaded = yaml.safe_load(text)
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: not a run's configuration")
+    for key, value in _leaves(loaded):
+        if "${" in str(key) + str(value):
+            raise InputError(f"{path}: {key} holds an interpolation; a run's configuration is plain values")
     return loaded
 
 
@@ -149,7 +147,10 @@ def load_config(folder: Path) -> TrainConfig:
     """The configuration that the run in `folder` was trained with."""
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} has no {CONFIG}: it is no run; a bare model is given as model.pretrained={folder}")
-    return check(load_raw_config(folder / CONFIG), TrainConfig)
+    try:
+        return check(load_raw_config(folder / CONFIG), TrainConfig)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
 
 
 def last_good(folder: Path) -> str | None:
@@ -179,6 +180,46 @@ def check_output(output: str | None) -> None:
         raise InputError(f"output={output} is a folder; give a file in it")
 
 
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep a second start of the same run out while this one is at it.
+
+    Raises:
+        InputError: another process is training in `folder`.
+    """
+    if not is_main_process():
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{folder}: another process is training this run") from error
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+
+
+def check_data_unchanged(folder: Path, fingerprint: str | None) -> None:
+    """Refuse to go on from a checkpoint with other data: its tokenizer and its place in the data would not fit.
+
+    Raises:
+        InputError: the data's content is not what it was when the run began.
+    """
+    path = folder / ENVIRONMENT
+    before = read_json(path).get("data_fingerprint") if path.is_file() else None
+    if before and fingerprint and before != fingerprint:
+        raise InputError(f"{folder}: the data changed since this run began; start another (run=NAME), or restore it")
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Raises InputError where `trainer.resume_from_checkpoint` names none."""
+    if not (Path(checkpoint) / "trainer_state.json").is_file():
+        raise InputError(f"trainer.resume_from_checkpoint={checkpoint}: no checkpoint there (no trainer_state.json)")
+
+
 def write(path: Path, text: str) -> None:
     """Write aside, then rename: a reader finds the old file or the new one, never half of one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -187,8 +228,17 @@ def write(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """JSON has no infinity: such a number is written as null."""
     if is_main_process():
-        write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        write(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -38,6 +38,11 @@ class SavedModel:
     run: TrainConfig | None  # None where the model is no run of ours
 
     @property
+    def data_seed(self) -> int:
+        """What the run carved its validation split with; another would put training rows among those evaluated."""
+        return self.run.trainer.get("seed", 42) if self.run else 42
+
+    @property
     def labels(self) -> list[str] | None:
         """Class names in id order, for a classifier."""
         config: Any = self.model.config
@@ -48,7 +53,9 @@ class SavedModel:
         base = vars(self.run.data).copy() if self.run else {}
         if given.get("path") or given.get("files"):
             base = {key: value for key, value in base.items() if key not in SOURCE}
-        return DataConfig(**{**base, **{key: value for key, value in given.items() if value is not None}})
+        given = {key: value for key, value in given.items() if value is not None}
+        columns = {**base.get("columns", {}), **given.get("columns", {})}
+        return DataConfig(**{**base, **given, "columns": columns})
 
     def trainer(self, given: dict[str, Any]) -> dict[str, Any]:
         """The run's trainer settings that an evaluation keeps, with what is given laid over them."""

@@ -39,7 +39,7 @@ def train(cfg: TrainConfig) -> Run:
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
     try:
-        with console.log_file(folder / runs.LOG):
+        with runs.claimed(folder), console.log_file(folder / runs.LOG):
             return _train(cfg, folder)
     except InputError:
         runs.discard(folder)
@@ -53,14 +53,14 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
 
     from hf_llm import data, models, report, tasks
     from hf_llm import tokenizer as tokenizers
-    from hf_llm.tasks.base import complaints_as_input_errors, labels_of, texts_of
+    from hf_llm.tasks.base import complaints_as_input_errors, held_out_in_memory, labels_of, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task)
     args = task.arguments(cfg.trainer, folder)
     set_seed(args.seed)  # before any weight exists
     with args.main_process_first(desc="preparing the data"):
-        raw = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
+        raw = held_out_in_memory(data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by))
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)
     if "validation" not in splits and args.eval_strategy != "no":
@@ -80,11 +80,14 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     with complaints_as_input_errors():
         trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
     report.describe(trainer, splits)
-    runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, data.fingerprint(raw)))
 
     checkpoint = args.resume_from_checkpoint or runs.last_good(folder)
+    fingerprint = None if cfg.data.streaming else data.fingerprint(raw)
     if checkpoint:
+        runs.check_checkpoint(checkpoint)
+        runs.check_data_unchanged(folder, fingerprint)
         logger.info("resuming from %s", checkpoint)
+    runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, fingerprint))
     trainer.train(resume_from_checkpoint=checkpoint)
     runs.save_model(trainer, folder)
     metrics = report.final(trainer, task, raw, splits, folder)

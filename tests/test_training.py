@@ -170,6 +170,21 @@ def test_gradient_accumulation_gives_the_weights_of_the_large_batch(tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["gpt2", "bert", "rnn", "fnn"])
+def test_a_classifiers_loss_does_not_depend_on_gradient_accumulation(tmp_path, arch):
+    once = overrides(trainer__max_steps=1, trainer__logging_steps=1, trainer__train_sampling_strategy="sequential")
+    losses = []
+    for size, steps in ((8, 1), (2, 4)):
+        options = [
+            *classifier(tmp_path, arch, run=f"{arch}{steps}", **once),
+            f"trainer.per_device_train_batch_size={size}",
+        ]
+        run = train(compose(*options, f"trainer.gradient_accumulation_steps={steps}"))
+        losses.append(run.metrics["train"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.15)  # dropout differs
+    assert losses[0] < 1.2
+
+
+@pytest.mark.parametrize("arch", ["gpt2", "bert", "rnn", "fnn"])
 def test_every_architecture_classifies(tmp_path, arch):
     run = train(compose(*classifier(tmp_path, arch)))
     model = AutoModelForSequenceClassification.from_pretrained(run.folder / "model")
@@ -192,7 +207,7 @@ def test_classification_metrics_equal_scikit_learns_on_the_written_predictions(s
 def test_an_evaluation_keeps_numbers_per_row_and_never_logits(lm, spam):
     output = lm.trainer.predict(lm.trainer.eval_dataset)
     assert output.predictions.shape == (len(lm.trainer.eval_dataset), 1)
-    assert output.label_ids.shape == (len(lm.trainer.eval_dataset), 3)
+    assert output.label_ids.shape == (len(lm.trainer.eval_dataset), 4)
     output = spam.trainer.predict(spam.trainer.eval_dataset)
     assert [kept.shape for kept in output.predictions] == [(len(spam.trainer.eval_dataset),)] * 2
 
@@ -259,6 +274,90 @@ def test_generation_continues_every_prompt_by_itself_as_in_a_batch(lm):
     ]
     assert together == alone
     assert all(row["text"] for row in together)
+
+
+def test_every_row_is_evaluated_even_where_training_drops_the_last_batch(tmp_path):
+    options = [*language_model(tmp_path), "trainer.per_device_eval_batch_size=7"]
+    kept = train(compose(*options, "run=kept"))
+    dropped = train(compose(*options, "run=dropped", "trainer.dataloader_drop_last=true"))
+    assert dropped.metrics["validation"] == kept.metrics["validation"]
+
+
+def test_resuming_on_other_data_is_refused(tmp_path):
+    saved = overrides(trainer__save_strategy="steps", trainer__save_steps=2)
+    options = language_model(tmp_path, run="r", **saved)
+    run = train(compose(*options))
+    (run.folder / "metrics.json").unlink()
+    (tmp_path / "corpus.txt").write_text("one two three\n" * 300)
+    with pytest.raises(InputError, match="the data changed since this run began"):
+        train(compose(*options))
+    assert (run.folder / "checkpoint-4").is_dir()
+
+
+def test_a_run_that_only_missed_its_report_says_the_loss_of_all_its_steps(tmp_path):
+    saved = overrides(trainer__save_strategy="steps", trainer__save_steps=2, trainer__logging_steps=1)
+    options = language_model(tmp_path, run="r", **saved)
+    run = train(compose(*options))
+    (run.folder / "metrics.json").unlink()
+    before = weights(run)
+    again = train(compose(*options))
+    assert again.trainer.state.global_step == 4  # not a step more
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(again).items())
+    assert again.metrics["train"]["loss"] == pytest.approx(run.metrics["train"]["loss"], rel=1e-6)
+    assert again.metrics["validation"] == run.metrics["validation"]
+
+
+def test_metrics_json_is_json_even_for_an_infinite_perplexity(tmp_path):
+    from hf_llm import runs
+
+    runs.write_json(tmp_path / "m.json", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
+    assert json.loads((tmp_path / "m.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}}
+    assert "NaN" not in (tmp_path / "m.json").read_text()
+
+
+def test_unknown_tokens_are_counted_and_said(tmp_path):
+    tiny = [option for option in language_model(tmp_path) if not option.startswith("tokenizer")]
+    run = train(compose(*tiny, "tokenizer=word", "tokenizer.vocab_size=6"))
+    assert 0.3 < run.metrics["validation"]["unknown_share"] < 1
+
+
+def test_an_evaluation_never_sees_rows_that_were_trained_on(spam):
+    wanted = spam.metrics["validation"]["confusion_matrix"]
+    found = evaluate(compose("evaluate", f"run={spam.folder}", "trainer.seed=7"))
+    assert found["confusion_matrix"] == wanted
+
+
+def test_a_renamed_label_column_is_of_no_concern_to_a_prediction(tmp_path):
+    (tmp_path / "odd.csv").write_text((tmp_path / write_csv(tmp_path).name).read_text().replace("label,text", "y,x"))
+    columns = ["data.columns.text=x", "data.columns.label=y", f"data.files.train={tmp_path / 'odd.csv'}"]
+    run = train(compose(*classifier(tmp_path), *columns))
+    (tmp_path / "new.csv").write_text("x,other\nred cat,1\n")
+    (row,) = predict(compose("predict", f"run={run.folder}", f"input={tmp_path / 'new.csv'}"))
+    assert row["text"] == "red cat"
+    (tmp_path / "b.csv").write_text("z,y\nred cat,colour\n")
+    given = [f"data.files={tmp_path / 'b.csv'}", "data.columns.text=z", "split=test"]
+    assert np.sum(evaluate(compose("evaluate", f"run={run.folder}", *given))["confusion_matrix"]) == 1
+
+
+def test_an_interpolated_override_is_saved_as_its_value(tmp_path):
+    run = train(compose(*language_model(tmp_path), "trainer.eval_steps=${trainer.max_steps}"))
+    assert evaluate(compose("evaluate", f"run={run.folder}"))["loss"] > 0
+
+
+def test_a_streamed_classifier_with_held_out_rows_is_measured(tmp_path):
+    files = [f"data.files.validation={write_csv(tmp_path, 'held.csv')}", "data.streaming=true"]
+    given = ["data.labels=[colour,thing]", "tokenizer=wordpiece"]
+    run = train(compose(*classifier(tmp_path), *files, *given))
+    assert np.sum(run.metrics["validation"]["confusion_matrix"]) == 90
+
+
+def test_a_run_that_is_being_trained_is_not_started_twice(tmp_path):
+    from hf_llm import runs
+
+    cfg = compose(*language_model(tmp_path, run="r"))
+    runs.open_run(tmp_path / "outputs" / "r", cfg)
+    with runs.claimed(tmp_path / "outputs" / "r"), pytest.raises(InputError, match="another process is training"):
+        train(cfg)
 
 
 def test_early_stopping_keeps_the_best_checkpoint(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -43,6 +44,11 @@ RENAMED = {
     "train_batch_size": "trainer.per_device_train_batch_size",
     "use_mps_device": "nothing (found by itself)",
     "warmup_ratio": "trainer.warmup_steps (below 1 it is a ratio)",
+}
+# Arguments that cannot be: the values that say nothing, and the reason.
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "eval_do_concat_batches": ((True, None), "the metrics are over all rows, so it stays true"),
+    "hub_token": ((None,), "a secret does not belong in a configuration; log in (`hf auth login`) or set HF_TOKEN"),
 }
 # Keys that follow from the tokenizer, the data or the run: setting them by hand could only contradict those.
 DERIVED_MODEL_KEYS = {
@@ -126,6 +132,8 @@ def _settle(cfg: TrainConfig) -> None:
             cfg.tokenizer.pretrained, cfg.tokenizer.revision = cfg.model.pretrained, cfg.model.revision
         else:
             cfg.tokenizer.algorithm = "byte_level_bpe"
+    if cfg.trainer.get("output_dir"):
+        cfg.run = os.path.abspath(cfg.trainer.pop("output_dir"))  # where run= finds it again
     if cfg.early_stopping_patience is not None:
         cfg.trainer = {"load_best_model_at_end": True, "metric_for_best_model": "loss", **cfg.trainer}
 
@@ -161,7 +169,9 @@ def _dataclass(cls: type, given: Mapping[str, Any], prefix: str, mistakes: list[
 def _trainer(trainer: dict[str, Any], mistakes: list[str]) -> None:
     fields = declared.trainer_fields()
     for key, value in trainer.items():
-        if key in fields:
+        if key in REFUSED and value not in REFUSED[key][0]:
+            mistakes.append(f"trainer.{key}: {REFUSED[key][1]}")
+        elif key in fields:
             trainer[key] = _typed(fields[key], value, f"trainer.{key}", mistakes)
         elif key in RENAMED:
             mistakes.append(f"trainer.{key}: transformers 5 has no such argument; write {RENAMED[key]}")

@@ -39,14 +39,13 @@ class Task:
 
         defaults = {
             "output_dir": str(output_dir),
-            "remove_unused_columns": False,  # the collators take what they need
             "dataloader_pin_memory": torch.cuda.is_available(),
         }
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
             defaults["greater_is_better"] = False
         with complaints_as_input_errors():
-            args = TrainingArguments(**{**defaults, **trainer})
+            args = TrainingArguments(**{**defaults, **trainer, "remove_unused_columns": False})  # collators choose
             # a trial, for the true one would complain only once the data and the model are there
             idle: Any = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
             settings: Any = args.lr_scheduler_kwargs
@@ -118,6 +117,14 @@ def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], *
     return rows.map(function, cache_file_name=str(folder / f"{name}.arrow"), new_fingerprint=name[:32], **settings)
 
 
+def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """What of a tokenizer decides its output: its JSON, less what the last call left in it, and its wrapper's own."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return [backend.to_str(), tokenizer.model_input_names, tokenizer.truncation_side]
+
+
 def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | None:
     """The train split's texts, batch by batch, each time it is called; None where there is no train split."""
     if "train" not in raw:
@@ -130,6 +137,18 @@ def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | 
                     yield batch[column]
 
     return batches
+
+
+def held_out_in_memory(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits; streams that are not trained on are read in, for they are gone through many times."""
+    from datasets import Dataset, IterableDataset
+
+    return {
+        name: Dataset.from_list(list(rows), features=rows.features)
+        if isinstance(rows, IterableDataset) and name != "train"
+        else rows
+        for name, rows in raw.items()
+    }
 
 
 def labels_of(raw: Mapping[str, Dataset]) -> list[str] | None:

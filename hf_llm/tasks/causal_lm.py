@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.tasks.base import Splits, Task, encode_cached
+from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,13 +38,12 @@ class CausalLM(Task):
         """Each split as blocks: `PackedBlocks`, or for a streamed corpus a streamed dataset of the same blocks."""
         from datasets import Features, IterableDataset, List, Value
 
-        from hf_llm.tasks.packing import PackedBlocks, stream_blocks
+        from hf_llm.tasks.packing import COUNTED, PackedBlocks, stream_blocks
 
-        features = Features(
-            {"input_ids": List(Value("int32")), "num_words": Value("int64"), "num_bytes": Value("int64")}
-        )
+        features = Features({"input_ids": List(Value("int32")), **{name: Value("int64") for name in COUNTED}})
         settings = {"batched": True, "features": features, "remove_columns": ["text"]}
         ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+        key = ["causal_lm", *tokenizer_key(tokenizer)]
         splits: Splits = {}
         for name, documents in raw.items():
             tokenize = partial(_tokenize, tokenizer=tokenizer)
@@ -52,7 +51,6 @@ class CausalLM(Task):
                 blocks = {"documents": documents.map(tokenize, **settings), "block_size": self.block_size, **ends}
                 splits[name] = IterableDataset.from_generator(stream_blocks, gen_kwargs=blocks)
                 continue
-            key = ["causal_lm", tokenizer.backend_tokenizer.to_str()]
             tokenized = encode_cached(documents, tokenize, key, **settings, desc=f"tokenising {name}")
             splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")
         return splits
@@ -83,12 +81,12 @@ def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -
     """Token ids of each document, an end-of-text token after it, and the size of its text in words and UTF-8 bytes."""
     texts = batch["text"]
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
     # The library's own call, without the offsets and masks that transformers' wrapper makes: half the time.
     ids = [encoding.ids for encoding in backend.encode_batch_fast(texts)]
-    eos = tokenizer.eos_token_id
+    eos, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
     return {
         "input_ids": [tokens if tokens and tokens[-1] == eos else [*tokens, eos] for tokens in ids],
         "num_words": [len(text.split()) for text in texts],
         "num_bytes": [len(text.encode()) for text in texts],
+        "num_unknown": [0 if unknown in (None, eos) else tokens.count(unknown) for tokens in ids],
     }

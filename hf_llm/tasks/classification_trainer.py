@@ -12,9 +12,10 @@ from transformers import (
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainingArguments,
 )
+
+from hf_llm.tasks.exact_trainer import ExactTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,10 +39,8 @@ class Collator:
         return self.pad([{name: value for name, value in row.items() if name in self.wanted} for row in rows])
 
 
-class ClassificationTrainer(Trainer):
-    """The loss is the model's own; evaluation keeps of each row its loss and its class, never the logits."""
-
-    model: Any
+class ClassificationTrainer(ExactTrainer):
+    """Evaluation keeps of each row its loss and its class, never the logits."""
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, task: TextClassification, **kwargs: Any):
         super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
@@ -52,6 +51,17 @@ class ClassificationTrainer(Trainer):
     def labels(self) -> list[str]:
         """Class names, in id order."""
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    def mean_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Cross-entropy per row, in nats."""
+        labels = inputs["labels"]
+        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits.float()
+        loss = torch.nn.functional.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=self.args.label_smoothing_factor
+        )
+        return loss / (len(labels) if count is None else count)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """In order: the split is sorted by length already, and Trainer's length-grouped sampler would shuffle it."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, TrainingArguments
 
 from hf_llm.models import fused_loss
+from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.packing import IGNORE_INDEX
 
+logger = logging.getLogger(__name__)
 
-class LanguageModelTrainer(Trainer):
-    """Batches are `packing.collate`'s: `input_ids` and `shift_labels` (B, T), and for evaluation `counts` (B, 2).
+
+class LanguageModelTrainer(ExactTrainer):
+    """Batches are `packing.collate`'s: `input_ids` and `shift_labels` (B, T), and for evaluation `counts` (B, 3).
 
     Args:
         fused: compute the loss without ever holding the (tokens x vocabulary) logits, where the model allows it.
@@ -22,37 +26,24 @@ class LanguageModelTrainer(Trainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
         super().__init__(model, args, compute_metrics=_corpus_metrics, **kwargs)
         self.fused = fused
-        self.model_accepts_loss_kwargs = True  # ask for num_items_in_batch: the loss below always honours it
-        self.loss_is_scaled_for_ga = True
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Mean negative log-likelihood in nats over the targets of the whole (accumulated, global) batch."""
+    def mean_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Negative log-likelihood per target, in nats."""
         targets = inputs["shift_labels"]
         inputs = _model_inputs(inputs)
         smoothing = self.args.label_smoothing_factor
-        outputs = None
-        if self.fused and not smoothing and not return_outputs:
-            loss = fused_loss.causal_lm_loss(model, inputs, targets, num_items_in_batch)
-        else:
-            outputs = model(**inputs)
-            loss = torch.nn.functional.cross_entropy(
-                outputs.logits.float().flatten(0, 1), targets.flatten(), reduction="sum", label_smoothing=smoothing
-            )
-            loss = loss / ((targets != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # DDP will average the gradients over processes
-        return (loss, outputs) if return_outputs else loss
+        if self.fused and not smoothing:
+            return fused_loss.causal_lm_loss(model, inputs, targets, count)
+        logits = model(**inputs).logits.float().flatten(0, 1)  # (B·T, V)
+        loss = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum", label_smoothing=smoothing)
+        return loss / ((targets != IGNORE_INDEX).sum() if count is None else count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
-        """Per block the summed loss (B, 1), and over how much: tokens, words, bytes (B, 3). No logits are kept."""
+        """Per block the summed loss (B, 1), and over how much: tokens and `counts` (B, 4). No logits are kept."""
         inputs = self._prepare_inputs(inputs)
         targets = inputs["shift_labels"]
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -69,5 +60,13 @@ def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
 def _corpus_metrics(prediction: EvalPrediction) -> dict[str, float]:
     from hf_llm.metrics.language_modeling import language_modeling
 
-    tokens, words, num_bytes = np.sum(prediction.label_ids, axis=0).tolist()
-    return language_modeling(float(np.sum(prediction.predictions)), tokens=tokens, words=words, num_bytes=num_bytes)
+    tokens, words, num_bytes, unknown = np.sum(prediction.label_ids, axis=0).tolist()
+    metrics = language_modeling(float(np.sum(prediction.predictions)), tokens=tokens, words=words, num_bytes=num_bytes)
+    if unknown:
+        share = unknown / tokens
+        logger.warning(
+            "%.1f %% of the tokens are unknown to the tokenizer: perplexities and bits per byte flatter it",
+            100 * share,
+        )
+        metrics["unknown_share"] = share
+    return metrics

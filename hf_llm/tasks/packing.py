@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 
+COUNTED = ("num_words", "num_bytes", "num_unknown")  # of a document
 IGNORE_INDEX = -100  # no loss at this target: torch's cross_entropy and transformers agree on the number
 
 
@@ -23,11 +24,11 @@ class PackedBlocks(torch.utils.data.Dataset):
     """The blocks of a tokenised corpus, cut out of its Arrow table when asked for: nothing is copied or stored twice.
 
     Args:
-        documents: columns `input_ids` (each document with its end-of-text token), `num_words` and `num_bytes`.
+        documents: columns `input_ids` (each document with its end-of-text token), and those of `COUNTED`.
         block_size: T, in tokens.
         eos_token_id: what precedes the first document.
         bos_token_id: a token that the tokenizer put before each document; it is input, never a target.
-        count_text: also give each block's `counts` (words and bytes of the documents that end in it), from which an
+        count_text: also give each block's `counts` (`COUNTED`, of the documents that end in it), from which an
             evaluation tells perplexity per word and bits per byte.
     """
 
@@ -53,11 +54,11 @@ class PackedBlocks(torch.utils.data.Dataset):
             self._counts = self._count_text(documents)
 
     def _count_text(self, documents: Dataset) -> np.ndarray:
-        """(blocks, 2): words and bytes of the documents whose last token is a target of the block."""
+        """(blocks, 3): words, bytes and unknown tokens of the documents whose last token is a target of the block."""
         lengths = pc.list_value_length(documents.data.column("input_ids")).to_numpy()
         block = np.maximum(np.cumsum(lengths) - 1, 0) // self.block_size
-        counts = np.zeros((len(self), 2), dtype=np.int64)
-        for column, name in enumerate(("num_words", "num_bytes")):
+        counts = np.zeros((len(self), len(COUNTED)), dtype=np.int64)
+        for column, name in enumerate(COUNTED):
             np.add.at(counts[:, column], block, np.asarray(documents[name]))
         return counts
 
@@ -92,17 +93,22 @@ def stream_blocks(
 ) -> Iterator[dict[str, list[int]]]:
     """The same blocks from a stream of tokenised documents, holding one block at a time."""
     bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
-    window, counts = [eos_token_id], [0, 0]
+    nothing = [0] * len(COUNTED)
+    window, counts = [eos_token_id], nothing
     for document in documents:
         tokens = list(document["input_ids"])
         while len(window) + len(tokens) > block_size + 1:
             room = block_size + 1 - len(window)
             yield _as_lists(window + tokens[:room], bos_token_id, counts)
-            window, counts, tokens = [(window + tokens[:room])[-1]], [0, 0], tokens[room:]
+            window, counts, tokens = [(window + tokens[:room])[-1]], nothing, tokens[room:]
         window += tokens
-        counts = [counts[0] + document["num_words"], counts[1] + document["num_bytes"]]
+        counts = [count + document[name] for count, name in zip(counts, COUNTED, strict=True)]
     if len(window) > 1:
-        yield _as_lists(window, bos_token_id, counts)
+        last = _as_lists(window, bos_token_id, counts)
+        missing = block_size - len(last["input_ids"])  # processes exchange blocks of one size
+        last["input_ids"] += [eos_token_id] * missing
+        last["shift_labels"] += [IGNORE_INDEX] * missing
+        yield last
 
 
 def _as_lists(window: list[int], bos_token_id: int | None, counts: list[int]) -> dict[str, list[int]]:

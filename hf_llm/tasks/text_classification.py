@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Splits, Task, encode_cached
+from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,6 +53,8 @@ class TextClassification(Task):
         return ["loss", *classification_report([0], [0], labels or [], self.positive_label, self.metrics)]
 
     def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
+        if "perplexity" in self.metrics:
+            raise InputError("task.metrics: perplexity is of a language model; a classifier has accuracy, f1, mcc, …")
         if self.positive_label is not None and self.positive_label not in (labels or []):
             raise InputError(f"task.positive_label={self.positive_label}: the labels are {', '.join(labels or [])}")
         if self.metrics != TextClassification().metrics:
@@ -84,13 +86,13 @@ class TextClassification(Task):
         from datasets import IterableDataset
 
         tokenize = partial(_tokenize, tokenizer=tokenizer, max_length=self.max_length)
+        key = ["text_classification", *tokenizer_key(tokenizer), self.max_length]
         splits: Splits = {}
         for name, rows in raw.items():
             given = list(rows.features or ())
             if isinstance(rows, IterableDataset):
                 splits[name] = rows.map(tokenize, batched=True, with_indices=True, remove_columns=given)
                 continue
-            key = ["text_classification", tokenizer.backend_tokenizer.to_str(), self.max_length]
             settings = {"batched": True, "with_indices": True, "remove_columns": given}
             encoded = encode_cached(rows, tokenize, key, **settings, desc=f"tokenising {name}")
             cut = sum(encoded["cut"])

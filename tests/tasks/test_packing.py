@@ -13,7 +13,10 @@ def corpus(lengths, seed=0):
     """Documents of random tokens, each ended by EOS, as `tasks.causal_lm` makes them."""
     rng = random.Random(seed)
     documents = [[rng.randint(5, 99) for _ in range(length)] + [EOS] for length in lengths]
-    rows = [{"input_ids": tokens, "num_words": len(tokens), "num_bytes": 3 * len(tokens)} for tokens in documents]
+    rows = [
+        {"input_ids": tokens, "num_words": len(tokens), "num_bytes": 3 * len(tokens), "num_unknown": 1}
+        for tokens in documents
+    ]
     return Dataset.from_list(rows), [token for tokens in documents for token in tokens]
 
 
@@ -49,7 +52,7 @@ def test_words_and_bytes_are_counted_once_in_whatever_blocks():
     for block_size in (1, 6, 100):
         blocks = PackedBlocks(documents, block_size, EOS, count_text=True)
         total = sum(block["counts"] for block in blocks)
-        assert total.tolist() == [len(tokens), 3 * len(tokens)]
+        assert total.tolist() == [len(tokens), 3 * len(tokens), len(documents)]
 
 
 def test_a_stream_gives_the_same_blocks():
@@ -57,13 +60,15 @@ def test_a_stream_gives_the_same_blocks():
     for block_size in (1, 4, 7, 1000):
         blocks = PackedBlocks(documents, block_size, EOS, count_text=True)
         streamed = list(stream_blocks(iter(documents), block_size, EOS))
-        assert [block["input_ids"] for block in streamed] == [block["input_ids"].tolist() for block in blocks]
-        assert [block["shift_labels"] for block in streamed] == [block["shift_labels"].tolist() for block in blocks]
+        for block, packed in zip(streamed, blocks, strict=True):
+            size = len(packed["input_ids"])
+            assert block["input_ids"][:size] == packed["input_ids"].tolist()
+            assert block["shift_labels"] == packed["shift_labels"].tolist() + [IGNORE_INDEX] * (block_size - size)
         assert sum(block["counts"][1] for block in streamed) == sum(int(block["counts"][1]) for block in blocks)
 
 
 def test_a_start_token_that_the_tokenizer_put_is_input_but_never_a_target():
-    documents = Dataset.from_list([{"input_ids": [1, 7, 8, 2], "num_words": 2, "num_bytes": 3}] * 2)
+    documents = Dataset.from_list([{"input_ids": [1, 7, 8, 2], "num_words": 2, "num_bytes": 3, "num_unknown": 0}] * 2)
     blocks = PackedBlocks(documents, 100, eos_token_id=2, bos_token_id=1)
     assert blocks[0]["input_ids"].tolist() == [2, 1, 7, 8, 2, 1, 7, 8]
     assert blocks[0]["shift_labels"].tolist() == [IGNORE_INDEX, 7, 8, 2, IGNORE_INDEX, 7, 8, 2]
