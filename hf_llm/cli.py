@@ -13,12 +13,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_llm.config import VERBS, InputError, check
 from hf_llm.config.check import nearest
+from hf_llm.help import choices, overview, verb_help
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -36,7 +37,18 @@ HANDLERS = {
 }
 
 # Keys that say which option of a group is meant, where the command names none: `data.files.train=my.txt` is enough.
-IMPLIED = {"data.files": "data=files", "data.path": "data=files", "model.pretrained": "model=pretrained"}
+IMPLIED = {
+    "data.files": "data=files",
+    "data.path": "data=files",
+    "model.arch": "model=arch",
+    "model.pretrained": "model=pretrained",
+}
+
+# Keys whose value is text, though Hydra would read 2024_01_15 as the number 20240115 and 1e3 as 1000.
+TEXT = (
+    *("run", "runs_dir", "input", "output", "prompts", "data.path", "data.files", "data.columns"),
+    *("model.pretrained", "tokenizer.pretrained"),
+)
 
 # No timestamped directories, no directory change, no log set-up of its own: the run directory is ours (runs.py).
 HYDRA_SETTINGS = {
@@ -58,8 +70,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main(verb: str, argv: list[str]) -> None:
     if verb in ("-h", "--help", "help"):
-        from hf_llm.help import overview
-
         print(overview(HANDLERS, CONF))
     elif verb == "--version":
         from hf_llm import __version__
@@ -71,8 +81,6 @@ def _main(verb: str, argv: list[str]) -> None:
             f"{verb}: no such verb; " + (f"did you mean {hint}?" if hint else f"one of {', '.join(VERBS)}")
         )
     elif {"-h", "--help"} & set(argv):
-        from hf_llm.help import verb_help
-
         print(verb_help(verb, HANDLERS, CONF, _config_dir(argv)))
     else:
         _run(verb, argv)
@@ -220,7 +228,7 @@ def _prepare(verb: str, overrides: list[str], config_dir: str | None) -> tuple[l
     if config_dir and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir {config_dir}: no such folder")
     groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
-    overrides = overrides + (_implied(overrides) if verb == "train" else [])
+    overrides = overrides + _implied(verb, overrides)
     rewritten, mistakes = [], []
     for given in overrides:
         try:
@@ -249,10 +257,9 @@ def _readable(text: str, verb: str) -> tuple[str, Override]:
     Raises:
         InputError: it is not KEY=VALUE, or a list, group or quotation in it is not well formed.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
+    parser = _parser()
     key, equals, value = text.partition("=")
     # A quote's backslashes are doubled, and it gets one of its own; so for the closing quote.
     escaped = re.sub(r"(\\*)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value), count=1)
@@ -260,6 +267,9 @@ def _readable(text: str, verb: str) -> tuple[str, Override]:
     if (verb, key.lstrip("+")) == ("generate", "prompt") and value and value[0] not in "'\"":
         return literal, parser.parse_override(literal)  # any text: no list, no number, no sweep
     try:
+        override = parser.parse_override(text)
+        if equals and f"{key.lstrip('+')}.".startswith(tuple(f"{name}." for name in TEXT)):
+            text = f"{key}={_numbers_quoted(value, override)}"
         return text, parser.parse_override(text)
     except HydraException as error:
         if not equals:
@@ -271,23 +281,34 @@ def _readable(text: str, verb: str) -> tuple[str, Override]:
         return literal, parser.parse_override(literal)
 
 
-def _implied(overrides: list[str]) -> list[str]:
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _numbers_quoted(value: str, override: Override) -> str:
+    """The value, with quotes where Hydra reads a number or a truth value, also among those of a sweep."""
+    read: Any = override.value()
+    parts, read = (value.split(","), read.list) if override.is_choice_sweep() else ([value], [read])
+    if len(parts) != len(read) or value.startswith("choice("):  # a comma that parts no values
+        return value
+    return ",".join(
+        f"'{part.strip()}'" if isinstance(item, (bool, int, float)) else part
+        for part, item in zip(parts, read, strict=True)
+    )
+
+
+def _implied(verb: str, overrides: list[str]) -> list[str]:
     """Choices that the overrides make without naming them; an experiment has made its own."""
-    keys = {override.split("=")[0].lstrip("+") for override in overrides}
-    if "experiment" in keys:
+    keys = {override.split("=")[0].lstrip("+~") for override in overrides}
+    if verb == "generate" and "generation.max_length" in keys and "generation.max_new_tokens" not in keys:
+        return ["~generation.max_new_tokens"]  # generate.yaml's, which would win over the length that is asked for
+    if verb != "train" or "experiment" in keys:
         return []
-    implied = {choice for prefix, choice in IMPLIED.items() if any(f"{key}.".startswith(f"{prefix}.") for key in keys)}
-    return sorted(choice for choice in implied if choice.split("=")[0] not in keys)
-
-
-def choices(group: str, folders: Iterable[Path]) -> list[str]:
-    """The options of a config group: its YAML files, in our conf/ and in the user's own folder."""
-    found = {
-        str(path.relative_to(folder / group).with_suffix(""))
-        for folder in folders
-        for path in (folder / group).rglob("*.yaml")
-    }
-    return sorted(found)
+    implied = [choice for prefix, choice in IMPLIED.items() if any(f"{key}.".startswith(f"{prefix}.") for key in keys)]
+    by_group = dict(choice.split("=") for choice in implied)
+    return [f"{group}={option}" for group, option in by_group.items() if group not in keys]
 
 
 def _no_such_option(group: str, value: str, options: list[str]) -> str:
@@ -306,9 +327,7 @@ def _values(override: Override) -> list[Any]:
 
 
 def _swept_keys(overrides: list[str]) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed = _parser().parse_overrides(overrides)
     return [item.key_or_group for item in parsed if item.is_sweep_override()]
 
 
@@ -320,10 +339,15 @@ def _trial_name(cfg: Any, composed: Any, swept: list[str]) -> str:
     from hf_llm.runs import default_name
 
     chosen = HydraConfig.get().runtime.choices
-    values = [(key, chosen[key] if key in chosen else OmegaConf.select(composed, key)) for key in swept]
+    values = [
+        (key, chosen[key] if key in chosen else OmegaConf.select(composed, key)) for key in swept if key != "run"
+    ]
     suffix = ",".join(f"{key.split('.')[-1]}={value}" for key, value in values)
+    suffix = re.sub(r"[^\w.=,-]+", "_", suffix)  # a folder's name: no slash of a path leaves the runs' directory
     return f"{cfg.run or default_name(cfg)}-{suffix}" if suffix else cfg.run
 
 
 def _config_dir(argv: list[str]) -> str | None:
-    return next((value for flag, value in itertools.pairwise(argv) if flag in ("--config-dir", "-cd")), None)
+    """Of `--config-dir DIR` or `--config-dir=DIR`, without Hydra: help is to be there in a moment."""
+    given = [*itertools.pairwise(argv), *(arg.split("=", 1) for arg in argv if "=" in arg)]
+    return next((value for flag, value in given if flag in ("--config-dir", "-cd")), None)

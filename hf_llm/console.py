@@ -69,34 +69,38 @@ def say(text: str) -> None:
 
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
-    """A table with a row per metric and a column per split; for a classifier another with a row per class."""
+    """A table with a row per metric and a column per split; for a classifier another with a row per class.
+
+    What comes from the data is a `Text`: in a plain string rich reads `[red]` and `:cat:` as markup.
+    """
     if not is_main_process():
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     classes = _per_class(metrics)
     hidden = {name for by_score in classes.values() for name in by_score.values()}
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
     for split in metrics:
-        table.add_column(split, justify="right")
+        table.add_column(Text(split), justify="right")
     for name in dict.fromkeys(name for values in metrics.values() for name in values):
         cells = [values.get(name) for values in metrics.values()]
         averaged = name.endswith(("_micro", "_weighted"))
         if name not in hidden and not averaged and any(isinstance(cell, (int, float)) for cell in cells):
-            table.add_row(name, *(_figure(cell) for cell in cells))
+            table.add_row(Text(name), *(_figure(cell) for cell in cells))
     console = Console()
     console.print(table)
     if classes:
         split = [name for name, values in metrics.items() if "confusion_matrix" in values][-1]
-        table = Table(title=f"{split}, by class", title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(title=Text(f"{split}, by class", style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("class")
         for score in SCORES:
             table.add_column(score, justify="right")
         for label, by_score in classes.items():
-            table.add_row(label, *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
+            table.add_row(Text(label), *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
         console.print(table)
 
 

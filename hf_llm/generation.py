@@ -53,13 +53,24 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         length = inputs["input_ids"].shape[1]
         _check_room(length, settings, model)
         try:
-            output = model.generate(**inputs, generation_config=settings)
+            output = model.generate(**inputs, generation_config=settings, tokenizer=tokenizer)  # for stop_strings
         except (ValueError, ArithmeticError) as error:  # some settings are looked at only here
             raise InputError(f"generation: {' '.join(str(error).split())}") from error
-        continuations = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+        continuations = [_continuation(row, length, tokenizer) for row in output.tolist()]
         each = len(continuations) // len(batch)  # num_return_sequences
         results += [{"prompt": batch[i // each], "text": text} for i, text in enumerate(continuations)]
     return results
+
+
+def _continuation(row: list[int], length: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of `row` after its first `length` tokens, the prompt's.
+
+    Decoded by themselves those after it would lose the space that WordPiece and Metaspace put between two words.
+    """
+    prompt, whole = tokenizer.batch_decode([row[:length], row], skip_special_tokens=True)
+    if whole.startswith(prompt):
+        return whole[len(prompt) :]
+    return tokenizer.batch_decode([row[length:]], skip_special_tokens=True)[0]  # it changed how the prompt is written
 
 
 def _prompts(cfg: GenerateConfig) -> list[str]:
@@ -88,8 +99,15 @@ def _settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrain
     wrong = [unknown(name, known, "generation.") for name in given if name not in known]
     if wrong:
         raise InputError("; ".join(wrong))
+    probe = "abcdef"  # transformers' own, by which it finds out how each token is spelt
+    if given.get("stop_strings") and probe not in tokenizer.decode(tokenizer(probe)["input_ids"]):
+        raise InputError(
+            f"generation.stop_strings: wants a tokenizer with the letters {probe}, and this one lacks some"
+        )
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     own = {name: value for name, value in model.generation_config.to_diff_dict().items() if value is not None}
+    if "max_length" in given:  # the model's own max_new_tokens would win
+        own.pop("max_new_tokens", None)
     try:
         return GenerationConfig(**{**ends, **own, **given})
     except (ValueError, TypeError) as error:
@@ -99,8 +117,11 @@ def _settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrain
 def _check_room(length: int, settings: GenerationConfig, model: PreTrainedModel) -> None:
     """Past its last position a GPT-2 fails deep inside an embedding look-up: say it here, with the numbers."""
     room = getattr(model.config, "max_position_embeddings", None)
-    wanted = length + settings.max_new_tokens if settings.max_new_tokens else settings.max_length
-    if room and wanted and wanted > room:
+    if not room:
+        return
+    if settings.max_new_tokens is None and settings.max_length and settings.max_length > room:
+        raise InputError(f"generation.max_length={settings.max_length} exceeds the model's {room} positions")
+    if settings.max_new_tokens and length + settings.max_new_tokens > room:
         raise InputError(
             f"the prompt's {length} tokens and generation.max_new_tokens={settings.max_new_tokens} exceed the model's "
             f"{room} positions: at most generation.max_new_tokens={max(room - length, 0)} fit"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 GROUPS = ("data", "tokenizer", "model", "task", "trainer", "experiment")
@@ -78,7 +78,7 @@ def verb_help(verb: str, verbs: Mapping[str, tuple[str, str, str]], conf: Path, 
     """`hf-llm VERB --help`, with the options of the user's own `--config-dir` among the others."""
     lines = [f"hf-llm {verb} [override ...]: {verbs[verb][2]}", "", "Overrides that most people want:", *_wanted(verb)]
     if verb == "train":
-        lines += ["", "Groups, each with its options (GROUP=OPTION; the first of a run's YAML is the default):"]
+        lines += ["", "Groups, each with its options (GROUP=OPTION):"]
         lines += _groups(conf, config_dir)
     return "\n".join([*lines, "", FLAGS, "", "Example:", f"  {EXAMPLES[verb]}"])
 
@@ -89,7 +89,28 @@ def _wanted(verb: str) -> list[str]:
 
 
 def _groups(conf: Path, config_dir: str | None) -> list[str]:
-    from hf_llm.cli import choices
-
     folders = [conf, *([Path(config_dir)] if config_dir else [])]
-    return [f"  {group:<11} {', '.join(choices(group, folders))}" for group in GROUPS]
+    default = _defaults(conf)
+    return [
+        f"  {group:<11} "
+        + ", ".join(f"{name} (default)" if name == default.get(group) else name for name in choices(group, folders))
+        for group in GROUPS
+    ]
+
+
+def choices(group: str, folders: Iterable[Path]) -> list[str]:
+    """The options of a config group: its YAML files, in our conf/ and in the user's own folder."""
+    found = {
+        str(path.relative_to(folder / group).with_suffix(""))
+        for folder in folders
+        for path in (folder / group).rglob("*.yaml")
+    }
+    return sorted(found)
+
+
+def _defaults(conf: Path) -> dict[str, str | None]:
+    """Group -> the option that train.yaml chooses, which holds where the command names none."""
+    import yaml
+
+    chosen = yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: option for entry in chosen if isinstance(entry, dict) for group, option in entry.items()}

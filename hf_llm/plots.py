@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")  # a cluster node has no screen
 from matplotlib import font_manager
@@ -42,18 +43,31 @@ def _drawable(labels: Sequence[str]) -> list[str]:
     return list(labels) if fonts else [str(index) for index in range(len(labels))]
 
 
+def _plain(text: str) -> str:
+    """The text as it stands: what is between two dollar signs matplotlib would read as a formula."""
+    return text.replace("$", r"\$")
+
+
+# How many classes there is room for, on the largest page.
+MOST_INCHES = 20.0
+MOST_NUMBERED = 30  # a count in each cell
+MOST_NAMED = 60  # a name at each row and column
+
+
 def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str = "") -> None:
     """Rows are the true labels, columns the predicted; colours are shares of the row, so a rare class shows too."""
-    labels = _drawable(labels)
-    side = max(4.0, 0.6 * len(labels) + 1.5)
-    shares = [[count / (sum(row) or 1) for count in row] for row in matrix]
+    side = min(max(4.0, 0.6 * len(labels) + 1.5), MOST_INCHES)
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    for i, row in enumerate(matrix):
-        for j, count in enumerate(row):
-            axes.text(j, i, str(count), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
+    if len(labels) <= MOST_NAMED:
+        names = [_plain(label) for label in _drawable(labels)]
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="true", title=_plain(title))
+    if len(labels) <= MOST_NUMBERED:
+        for (i, j), count in np.ndenumerate(counts):
+            axes.text(j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -30,6 +30,7 @@ FILES = {
     "null_label.csv": "text,label\nx,a\ny,\n",
     "unseen.csv": "text,label\nx,a\ny,c\n",
     "one_class.csv": "text,label\n" + "x,a\n" * 20,
+    "sorted.csv": "text,label\n" + "x,a\n" * 20 + "y,b\n" * 20,
     "long_row.csv": "text,label\nx,a\ny,b,c\n",
     "short_row.csv": "text,label\nx,a\ny\n",
     "quote.csv": 'text,label\n"x,a\ny,b\n',

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from toys import QUICK, SMALL, classifier, language_model, write_csv, write_text
 
-from hf_llm import __version__, compose, evaluate
+from hf_llm import __version__, cli, compose, evaluate
 
 PROGRAMS = Path(sys.executable).parent
 MODULE = [sys.executable, "-m", "hf_llm"]
@@ -151,6 +151,68 @@ def test_a_value_that_hydras_grammar_cannot_read_is_meant_as_it_stands(text):
 )
 def test_a_prompt_is_any_text(text):
     assert compose("generate", "run=lm", f"prompt={text}").prompt == text
+
+
+@pytest.mark.parametrize("text", ["2024_01_15", "1e3", "true", "-7", "0.10", "inf"])
+def test_a_name_or_file_is_text_though_it_look_like_a_number(text):
+    names = [f"run={text}", f"data.files.train={text}", f"data.files.test={text}", f"data.columns.text={text}"]
+    cfg = compose("train", *names, f"tokenizer.pretrained={text}")
+    assert (cfg.run, cfg.tokenizer.pretrained) == (text, text)
+    assert (cfg.data.files, cfg.data.columns) == ({"train": text, "test": text}, {"text": text})
+    cfg = compose("train", f"data.path={text}", f"model.pretrained={text}", f"runs_dir={text}")
+    assert (cfg.data.path, cfg.model.pretrained, cfg.runs_dir) == (text, text, text)
+    cfg = compose("predict", f"run={text}", f"input={text}", f"output={text}")
+    assert (cfg.run, cfg.input, cfg.output) == (text, text, text)
+    assert compose("generate", f"run={text}", f"++prompts={text}").prompts == text
+
+
+def test_a_name_or_file_may_still_be_null_or_a_list_or_a_group():
+    assert compose("train", "run=null", "data.files.train=[a.txt,b.txt]").data.files == {"train": ["a.txt", "b.txt"]}
+    cfg = compose("train", "data.files={train: a.txt, test: b.txt}", "data.columns.text=[a,b]")
+    assert cfg.data.files == {"train": "a.txt", "test": "b.txt"}
+    assert (cfg.run, cfg.data.columns) == (None, {"text": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("swept", "expected"),
+    [
+        (["data.files.train=a.txt,./a.txt"], ["sw-train=a.txt", "sw-train=._a.txt"]),
+        (["data.files.train=../x/a b.txt,[a.txt]"], ["sw-train=.._x_a_b.txt", "sw-train=_a.txt_"]),
+        (["run=2024_01_15,true"], ["2024_01_15", "true"]),
+        (["run=q1,2", "trainer.seed=1,2"], ["q1-seed=1", "q1-seed=2", "2-seed=1", "2-seed=2"]),
+        (["model=rnn,fnn"], ["sw-model=rnn", "sw-model=fnn"]),
+    ],
+)
+def test_a_trials_name_is_a_folder_in_the_runs_directory(swept, expected, monkeypatch):
+    trained = []
+    monkeypatch.setattr(cli, "_handler", lambda verb: trained.append)
+    cli.main(["train", "run=sw", "-m", *swept] if not swept[0].startswith("run=") else ["train", "-m", *swept])
+    assert [cfg.run for cfg in trained] == expected
+
+
+def test_an_architecture_by_name_has_no_fields_but_its_own():
+    cfg = compose("train", "model.arch=llama", "model.config.hidden_size=256")
+    assert (cfg.model.arch, cfg.model.config) == ("llama", {"hidden_size": 256})
+    cfg = compose("train", "model=gpt2", "model.arch=gpt2")
+    assert cfg.model.config["n_layer"] == 4
+
+
+def test_a_length_that_is_asked_for_replaces_the_default_number_of_new_tokens():
+    assert compose("generate", "run=x").generation["max_new_tokens"] == 100
+    assert "max_new_tokens" not in compose("generate", "run=x", "generation.max_length=5").generation
+    both = compose("generate", "run=x", "generation.max_length=5", "generation.max_new_tokens=3").generation
+    assert (both["max_length"], both["max_new_tokens"]) == (5, 3)
+
+
+@pytest.mark.parametrize("flag", [["--config-dir", "mine"], ["--config-dir=mine"], ["-cd", "mine"]])
+def test_help_has_the_options_of_ones_own_and_says_what_the_default_is(flag, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "poems.yaml").write_text("files: {train: poems.txt}\n")
+    monkeypatch.chdir(tmp_path)
+    cli.main(["train", "--help", *flag])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "data        files, hub, poems, python_docs (default), unicode_names" in lines
+    assert any(line.startswith("model ") and "gpt2 (default)" in line for line in lines)
 
 
 def test_quotes_around_a_prompt_are_hydras():

@@ -17,6 +17,7 @@ OPTIONS = sorted(
 LEFT_OPEN = {
     ("data", "files"): ["data.files.train=my.txt"],
     ("data", "hub"): ["data.path=user/name"],
+    ("model", "arch"): ["model.arch=llama"],
     ("model", "pretrained"): ["model.pretrained=folder"],
     ("tokenizer", "pretrained"): ["tokenizer.pretrained=folder"],
     ("experiment", "csl_category"): ["tokenizer.pretrained=folder"],

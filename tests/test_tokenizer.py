@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from hf_llm import tokenizer as tokenizers
 from hf_llm.config import InputError, TokenizerConfig
@@ -270,6 +270,13 @@ def test_a_name_that_leads_nowhere_is_refused_in_one_line(name, message, monkeyp
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=message) as error:
         pretrained(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_in_python_only_is_refused_in_one_line(tmp_path):
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"is a ByT5Tokenizer, .* in Python only; .*tokenizer=byte") as error:
+        pretrained(tmp_path)
     assert "\n" not in str(error.value)
 
 

@@ -84,8 +84,11 @@ def load(
     unknown = set(limits) - {*NAMES, *found}
     if unknown:
         raise InputError(f"data.limits.{min(unknown)}: no such split; there are {', '.join(found)}")
+    use = [split for split in use if split in result]
+    if "train" in limits and "train" in use and has_label and labels is None:
+        label_names.refuse_limit_to_one_class(result["train"], limits["train"])
     result = limited(result, limits)
-    return DatasetDict({split: result[split] for split in use if split in result})
+    return DatasetDict({split: result[split] for split in use})
 
 
 def read(

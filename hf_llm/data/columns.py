@@ -32,17 +32,23 @@ def wanted(columns: Mapping[str, str], cfg: DataConfig) -> list[Column]:
             raise InputError(f"data.columns.{name}: this task has no such column; it has {listed(columns, near=name)}")
     result: list[Column] = []
     for name, kind in columns.items():
-        source = cfg.columns.get(name) or name
+        source = name if cfg.columns.get(name) is None else cfg.columns[name]
         optional, kind = kind.endswith("?"), kind.removesuffix("?")
-        sources = [source] if isinstance(source, str) else list(source)
+        sources = source if isinstance(source, (list, tuple)) else [source]
         is_pair = kind == "text" and len(sources) == 2
-        if not (len(sources) == 1 or is_pair) or not all(isinstance(s, str) for s in sources):
+        if not (len(sources) == 1 or is_pair) or not all(_is_name(s) for s in sources):
             right = "a column's name, or a list of two for a pair of texts" if kind == "text" else "a column's name"
             raise InputError(f"data.columns.{name}={source!r}: give {right}")
+        sources = [str(s) for s in sources]
         if taken := [s for s in sources if s in {c.source for c in result} or sources.count(s) > 1]:
-            raise InputError(f"data.columns.{name}={source!r}: column '{taken[0]}' is used twice")
+            raise InputError(f"data.columns.{name}={source!r}: column {taken[0]!r} is used twice")
         result += [Column(c, s, kind, optional) for c, s in zip([name, f"{name}_pair"], sources, strict=False)]
     return result
+
+
+def _is_name(source: object) -> bool:
+    """A text, or a number: pandas calls the columns of a table without a header 0, 1, 2, …"""
+    return isinstance(source, (str, int, float)) and not isinstance(source, bool)
 
 
 def present(columns: Sequence[Column], available: Sequence[str], where: str, hint: str = "") -> list[Column]:
@@ -54,24 +60,24 @@ def present(columns: Sequence[Column], available: Sequence[str], where: str, hin
     for column in columns:
         count = list(available).count(column.source)
         if count > 1:
-            raise InputError(f"{where}: {count} columns are called '{column.source}'; rename all but one")
+            raise InputError(f"{where}: {count} columns are called {column.source!r}; rename all but one")
         if count == 0 and not column.optional:
             raise InputError(
-                f"{where}: no column '{column.source}' for data.columns.{column.name.removesuffix('_pair')}; "
+                f"{where}: no column {column.source!r} for data.columns.{column.name.removesuffix('_pair')}; "
                 f"it has {listed(available, near=column.source)}{hint}"
             )
     return [column for column in columns if column.source in available]
 
 
 def listed(names: Iterable[str], near: str | None = None, most: int = 12) -> str:
-    """The names for a message, the one most like `near` first: "'lable', 'text' and 3 more"."""
+    """The names for a message, the one most like `near` first: "'lable', ' text ' and 3 more"."""
     names = [str(name) for name in names]
     if near is not None:
         likeness = {name: difflib.SequenceMatcher(None, near.lower(), name.lower()).ratio() for name in names}
         names.sort(key=lambda name: -likeness[name])
     if not names:
         return "none"
-    shown = [f"'{shorten(name)}'" for name in names[:most]]
+    shown = [repr(name if len(name) <= 60 else f"{name[:59]}…") for name in names[:most]]  # white space shows
     rest = len(names) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 

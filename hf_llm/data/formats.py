@@ -75,8 +75,12 @@ def _encoding_hint(raw: bytes, encoding: str) -> str:
 
 
 def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str) -> Rows:
-    """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out."""
-    column = present(columns, ["text"], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")[0]
+    """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out.
+
+    They are the task's text column, whatever it is called: a run trained on a csv's `message` reads a txt as well.
+    """
+    column = next(column for column in columns if column.kind == "text")
+    present(columns, [column.source], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if sample_by == "document":

@@ -6,9 +6,10 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel
+from datasets import ClassLabel, Dataset
 
 from hf_llm.config import InputError
 from hf_llm.data.columns import Column, listed, shorten
@@ -127,6 +128,24 @@ def _refuse_one_class(columns: Sequence[pa.ChunkedArray], part: Rows) -> None:
         raise InputError(
             f"{part.where}: every row of the train split has the label '{shorten(names[0])}'; "
             f"a classifier needs two classes at least"
+        )
+
+
+def refuse_limit_to_one_class(train: Dataset, rows: int) -> None:
+    """The first `rows` of a file that is sorted by label are of one class, though the whole of it has several.
+
+    Raises:
+        InputError: they are, with the least limit that reaches a second class.
+    """
+    if "label" not in train.column_names:
+        return
+    labels = np.asarray(train["label"])
+    others = np.flatnonzero(labels != labels[0])
+    if rows < len(labels) and not (labels[:rows] != labels[0]).any():
+        name = train.features["label"].int2str(int(labels[0]))
+        raise InputError(
+            f"data.limits.train={rows}: the first {rows:,} rows of the train split all have the label "
+            f"{shorten(name)!r}; shuffle the file, or give data.limits.train={others[0] + 1} at least"
         )
 
 

@@ -129,11 +129,7 @@ def checked_limits(cfg: DataConfig) -> dict[str, int]:
 
 
 def limited(splits: dict[str, Dataset], limits: dict[str, int]) -> dict[str, Dataset]:
-    """Each split's first rows, as many as its limit says. A limit beyond the split's end keeps all of it.
-
-    Raises:
-        InputError: a limit for a split that there is not.
-    """
+    """Each split's first rows, as many as its limit says. A limit beyond the split's end keeps all of it."""
     result = dict(splits)
     for name, rows in limits.items():
         if name in splits and rows < len(splits[name]):

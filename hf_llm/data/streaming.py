@@ -62,9 +62,13 @@ def _open(cfg: DataConfig, columns: Sequence[Column], sample_by: str) -> dict[st
     (form,) = forms
     builder, options = _builder(form, cfg, columns, sample_by)
     try:
-        return dict(datasets.load_dataset(builder, data_files=data_files, streaming=True, **options))
+        opened = dict(datasets.load_dataset(builder, data_files=data_files, streaming=True, **options))
     except Exception as error:
         raise InputError(f"{cfg.path or 'data.files'}: cannot be streamed: {shorten(str(error), 200)}") from error
+    name = next(column.source for column in columns if column.kind == "text")
+    if form == "txt" and name != "text":  # a text file's only column is the text, whatever it is called elsewhere
+        opened = {split: dataset.rename_column("text", name) for split, dataset in opened.items()}
+    return opened
 
 
 def _builder(form: str, cfg: DataConfig, columns: Sequence[Column], sample_by: str) -> tuple[str, dict[str, Any]]:

@@ -55,7 +55,8 @@ def load(
             or cls where it has the other; a missing pad is eos (or sep), so that the vocabulary need not grow.
 
     Raises:
-        InputError: no such folder or Hub id, files that are not a tokenizer's, or a near-empty result.
+        InputError: no such folder or Hub id, files that are not a tokenizer's, a near-empty result, or a tokenizer
+            that is not of the `tokenizers` library: encoding and fingerprints rely on it.
     """
     where = f"tokenizer.pretrained={name}"
     if not name.strip():
@@ -70,6 +71,11 @@ def load(
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds for a broken file
         raise InputError(f"{where} cannot be read: {_one_line(error)}") from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise InputError(
+            f"{where} is a {type(tokenizer).__name__}, which transformers has in Python only; give one with a "
+            f"tokenizer.json, or train one (tokenizer=byte is as ByT5's, a token per byte)"
+        )
     _check_full(tokenizer, folder if folder.is_dir() else None, where)
     _complete(tokenizer, special_tokens)
     for key in ("is_local", "local_files_only"):  # how it was reached is no part of what it is

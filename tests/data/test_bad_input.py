@@ -172,6 +172,12 @@ CASES = {
         ROWS,
         "data.columns.text=.*a list of two",
     ),
+    "limit to one class": (
+        {"t.csv": "text,label\n" + "x,a\n" * 30 + "y,b\n" * 30},
+        {"limits": {"train": 20}, "validation_fraction": 0},
+        ROWS,
+        "data.limits.train=20: the first 20 rows .* 'a'; shuffle the file, or give data.limits.train=31 at least",
+    ),
     "limit of nothing": ({"t.csv": GOOD}, {"limits": {"train": 0}}, ROWS, "data.limits.train=0: give a whole number"),
     "limit for no split": ({"t.csv": GOOD}, {"limits": {"trian": 3}}, ROWS, "data.limits.trian: no such split"),
     "fraction": (
@@ -269,6 +275,16 @@ def test_a_row_is_named_rightly_after_rows_that_were_left_out(tmp_path):
     cfg = DataConfig(files=str(tmp_path / "t.csv"), bad_rows="skip", labels=["a", "b"])
     with pytest.raises(InputError, match=r"t.csv, row 4 \(line 5\): label 'q'"):
         data.load(cfg, ROWS, seed=0)
+
+
+def test_a_limit_to_one_class_is_fine_for_a_trained_model_and_a_wider_one_for_any(tmp_path):
+    write(tmp_path, {"t.csv": "text,label\n" + "x,a\n" * 30 + "y,b\n" * 30})
+    options = {"files": str(tmp_path / "t.csv"), "validation_fraction": 0}
+    for rows, labels in ((20, ["a", "b"]), (31, None), (99, None)):
+        train = data.load(DataConfig(**options, limits={"train": rows}), ROWS, seed=0, labels=labels)["train"]
+        assert len(train) == min(rows, 60)
+    cfg = DataConfig(**{**options, "validation_fraction": 0.5}, limits={"train": 1})
+    assert list(data.load(cfg, ROWS, seed=0, splits=["validation"])) == ["validation"]
 
 
 @pytest.mark.parametrize(

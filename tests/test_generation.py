@@ -1,0 +1,63 @@
+"""What `generate` returns, on models with random weights."""
+
+from pathlib import Path
+
+import pytest
+from toys import language_model
+
+from hf_llm import compose, generate, generation, train
+from hf_llm import tokenizer as tokenizers
+from hf_llm.config import InputError, TokenizerConfig
+
+
+def trained(folder: Path, run: str, tokenizer: str) -> None:
+    options = [*language_model(folder, run=run), f"tokenizer={tokenizer}"]
+    options.remove("tokenizer=char")
+    train(compose("train", *options))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two language models: of `chars` and of `bytes`."""
+    folder = tmp_path_factory.mktemp("generation")
+    trained(folder, "chars", "char")
+    trained(folder, "bytes", "byte")
+    return folder / "outputs"
+
+
+def generated(runs, run, *overrides, prompt="red blue"):
+    cfg = compose("generate", f"run={runs / run}", f"prompt={prompt}", "generation.do_sample=false", *overrides)
+    return [row["text"] for row in generate(cfg)]
+
+
+def test_max_length_counts_the_prompt_and_needs_no_other_setting(runs):
+    assert len(generated(runs, "chars", "generation.max_length=10")[0]) == 10 - len("red blue")
+    both = ["generation.max_length=10", "generation.max_new_tokens=4"]
+    assert len(generated(runs, "chars", *both)[0]) == 4
+    with pytest.raises(InputError, match=r"generation\.max_length=2000 exceeds the model's 1024 positions"):
+        generated(runs, "chars", "generation.max_length=2000")
+
+
+def test_a_stop_string_ends_a_text(runs):
+    whole = generated(runs, "bytes", "generation.max_new_tokens=20")[0]
+    stop = whole[4]
+    (text,) = generated(runs, "bytes", "generation.max_new_tokens=20", f"generation.stop_strings=['{stop}']")
+    assert text == whole[: whole.index(stop) + 1]
+    with pytest.raises(InputError, match=r"generation\.stop_strings: .* the letters abcdef"):
+        generated(runs, "chars", "generation.stop_strings=[b]")
+
+
+def test_a_continuations_first_word_is_set_apart_from_the_prompts_last():
+    texts = ["the cat with a hat won't", "a cat's"] * 3
+    cfg = TokenizerConfig(algorithm="wordpiece", vocab_size=99, min_frequency=1)
+    tokenizer = tokenizers.load(cfg, lambda: [texts], special_tokens={"eos_token": "<eos>", "pad_token": "<pad>"})
+
+    def continued(prompt, text, padding=0):
+        ids = [tokenizer.pad_token_id] * padding + tokenizer(prompt)["input_ids"]
+        return generation._continuation(ids + tokenizer(text)["input_ids"], len(ids), tokenizer)
+
+    assert continued("the cat", "with") == " with"
+    assert continued("the cat", "with a hat", padding=5) == " with a hat"
+    assert continued("", "with") == "with"
+    ids = tokenizer("cats")["input_ids"]
+    assert generation._continuation(ids, 1, tokenizer) == tokenizer.decode(ids).removeprefix(tokenizer.decode(ids[:1]))
