@@ -1,6 +1,6 @@
 """`hf-llm VERB [override …]`: composes the configuration with Hydra, checks it, and hands it to the verb.
 
-The only module that imports Hydra. The heavy libraries are imported only when a verb really runs.
+It and overrides.py are the only modules that import Hydra. The heavy libraries are imported when a verb really runs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_llm.config import VERBS, InputError, check
 from hf_llm.config.check import nearest
-from hf_llm.help import choices, overview, verb_help
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
+from hf_llm.help import overview, verb_help
+from hf_llm.overrides import prepare, swept_keys
 
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ is inside the package; in a checkout, or an editable install of one, beside it.
@@ -35,20 +33,6 @@ HANDLERS = {
     "predict": ("hf_llm.prediction", "predict", "label the rows of a file or of standard input, as JSON lines"),
     "generate": ("hf_llm.generation", "generate", "continue a prompt, or every prompt of a file"),
 }
-
-# Keys that say which option of a group is meant, where the command names none: `data.files.train=my.txt` is enough.
-IMPLIED = {
-    "data.files": "data=files",
-    "data.path": "data=files",
-    "model.arch": "model=arch",
-    "model.pretrained": "model=pretrained",
-}
-
-# Keys whose value is text, though Hydra would read 2024_01_15 as the number 20240115 and 1e3 as 1000.
-TEXT = (
-    *("run", "runs_dir", "input", "output", "prompts", "data.path", "data.files", "data.columns"),
-    *("model.pretrained", "tokenizer.pretrained"),
-)
 
 # No timestamped directories, no directory change, no log set-up of its own: the run directory is ours (runs.py).
 HYDRA_SETTINGS = {
@@ -126,7 +110,7 @@ def compose(verb: str = "train", *overrides: str, config_dir: str | None = None)
         verb, overrides = "train", (verb, *overrides)
     if verb not in VERBS:
         raise InputError(f"{verb}: no such verb; one of {', '.join(VERBS)}")
-    rewritten, mistakes = _prepare(verb, list(overrides), config_dir)
+    rewritten, mistakes = prepare(verb, list(overrides), _folders(config_dir))
     return check(_composed(verb, rewritten, config_dir), VERBS[verb], mistakes)
 
 
@@ -135,7 +119,7 @@ def _run(verb: str, argv: list[str]) -> None:
     import hydra
 
     args = _parsed(verb, argv)
-    overrides, mistakes = _prepare(verb, args.overrides, args.config_dir)
+    overrides, mistakes = prepare(verb, args.overrides, _folders(args.config_dir))
     # Hydra would stop at the first mistake, and would print (--cfg, --info) with any: name them all together.
     if mistakes or args.cfg or args.info:
         check(_composed(verb, overrides, args.config_dir), VERBS[verb], mistakes)
@@ -144,7 +128,7 @@ def _run(verb: str, argv: list[str]) -> None:
     given = {override.split("=")[0].lstrip("+~") for override in args.overrides}
     settings = [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in given]
     flags = [part for part in argv if part not in args.overrides]
-    swept = _swept_keys(overrides)
+    swept = swept_keys(overrides)
 
     def job(composed: Any) -> None:
         sys.argv = command
@@ -185,6 +169,12 @@ def _handler(verb: str) -> Callable[[Any], Any]:
     return getattr(importlib.import_module(module), f"{function}_command")
 
 
+def _folders(config_dir: str | None) -> list[Path]:
+    if config_dir and not Path(config_dir).is_dir():
+        raise InputError(f"--config-dir {config_dir}: no such folder")
+    return [CONF, *([Path(config_dir)] if config_dir else [])]
+
+
 def _composed(verb: str, overrides: list[str], config_dir: str | None) -> dict[str, Any]:
     import hydra
 
@@ -216,119 +206,6 @@ def _without_nulls(node: dict[str, Any]) -> dict[str, Any]:
         for key, value in node.items()
         if value is not None
     }
-
-
-def _prepare(verb: str, overrides: list[str], config_dir: str | None) -> tuple[list[str], list[str]]:
-    """Overrides for Hydra, and what is wrong with the choices among them.
-
-    `key=value` becomes `++key=value`: every field is then an override without `+`, and `check` gets to see (and name)
-    a misspelt one. A group's choice that does not exist is taken out, and reported.
-    """
-    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
-    if config_dir and not Path(config_dir).is_dir():
-        raise InputError(f"--config-dir {config_dir}: no such folder")
-    groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
-    overrides = overrides + _implied(verb, overrides)
-    rewritten, mistakes = [], []
-    for given in overrides:
-        try:
-            text, override = _readable(given, verb)
-        except InputError as error:
-            mistakes.append(str(error))
-            continue
-        key = override.key_or_group
-        if key.startswith("hydra") or override.is_delete():
-            rewritten.append(text)
-        elif key in groups:
-            options = choices(key, folders)
-            values = ["null" if value is None else str(value) for value in _values(override)]
-            missing = [value for value in values if value not in options]
-            mistakes += [_no_such_option(key, value, options) for value in missing]
-            if not missing:
-                rewritten.append(text)
-        else:
-            rewritten.append(f"++{text.lstrip('+')}")
-    return rewritten, mistakes
-
-
-def _readable(text: str, verb: str) -> tuple[str, Override]:
-    """An override as Hydra can read it; what its grammar has no room for (café.txt, a = b) is meant as it stands.
-
-    Raises:
-        InputError: it is not KEY=VALUE, or a list, group or quotation in it is not well formed.
-    """
-    from hydra.errors import HydraException
-
-    parser = _parser()
-    key, equals, value = text.partition("=")
-    # A quote's backslashes are doubled, and it gets one of its own; so for the closing quote.
-    escaped = re.sub(r"(\\*)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value), count=1)
-    literal = f"{key}='{escaped}'"
-    if (verb, key.lstrip("+")) == ("generate", "prompt") and value and value[0] not in "'\"":
-        return literal, parser.parse_override(literal)  # any text: no list, no number, no sweep
-    try:
-        override = parser.parse_override(text)
-        if equals and f"{key.lstrip('+')}.".startswith(tuple(f"{name}." for name in TEXT)):
-            text = f"{key}={_numbers_quoted(value, override)}"
-        return text, parser.parse_override(text)
-    except HydraException as error:
-        if not equals:
-            raise InputError(f"{text}: an override is KEY=VALUE; the EQUAL sign is missing") from error
-        if not re.fullmatch(r"[+~]*[\w.@/:-]+", key):
-            raise InputError(f"{text}: an override is KEY=VALUE, and {key!r} is no key") from error
-        if value[:1] in "[{":
-            raise InputError(f"{text}: the list or group is not well formed") from error
-        return literal, parser.parse_override(literal)
-
-
-def _parser() -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
-def _numbers_quoted(value: str, override: Override) -> str:
-    """The value, with quotes where Hydra reads a number or a truth value, also among those of a sweep."""
-    read: Any = override.value()
-    parts, read = (value.split(","), read.list) if override.is_choice_sweep() else ([value], [read])
-    if len(parts) != len(read) or value.startswith("choice("):  # a comma that parts no values
-        return value
-    return ",".join(
-        f"'{part.strip()}'" if isinstance(item, (bool, int, float)) else part
-        for part, item in zip(parts, read, strict=True)
-    )
-
-
-def _implied(verb: str, overrides: list[str]) -> list[str]:
-    """Choices that the overrides make without naming them; an experiment has made its own."""
-    keys = {override.split("=")[0].lstrip("+~") for override in overrides}
-    if verb == "generate" and "generation.max_length" in keys and "generation.max_new_tokens" not in keys:
-        return ["~generation.max_new_tokens"]  # generate.yaml's, which would win over the length that is asked for
-    if verb != "train" or "experiment" in keys:
-        return []
-    implied = [choice for prefix, choice in IMPLIED.items() if any(f"{key}.".startswith(f"{prefix}.") for key in keys)]
-    by_group = dict(choice.split("=") for choice in implied)
-    return [f"{group}={option}" for group, option in by_group.items() if group not in keys]
-
-
-def _no_such_option(group: str, value: str, options: list[str]) -> str:
-    hint = nearest(value, options)
-    return (
-        f"{group}={value}: no such option; "
-        + (f"did you mean {group}={hint}? there are " if hint else "there are ")
-        + ", ".join(options)
-    )
-
-
-def _values(override: Override) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
-    return [override.value()]
-
-
-def _swept_keys(overrides: list[str]) -> list[str]:
-    parsed = _parser().parse_overrides(overrides)
-    return [item.key_or_group for item in parsed if item.is_sweep_override()]
 
 
 def _trial_name(cfg: Any, composed: Any, swept: list[str]) -> str:

@@ -7,7 +7,7 @@ import sklearn.metrics
 import torch
 from conftest import overrides
 from safetensors.torch import load_file
-from toys import classifier, language_model, write_csv
+from toys import classifier, language_model, write_csv, write_text
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_llm import InputError, compose, evaluate, generate, predict, train
@@ -72,14 +72,15 @@ def test_the_same_command_again_says_that_the_run_is_complete(lm, caplog):
 def test_the_second_run_on_the_same_data_finds_it_tokenised(tmp_path, caplog):
     from hf_llm.tasks import causal_lm
 
-    train(compose(*language_model(tmp_path, run="a")))
+    own = f"data.files.train={write_text(tmp_path, 'own.txt', lines=41)}"  # that no other test has left encoded
+    train(compose(*language_model(tmp_path, run="a"), own))
     calls = []
     real = causal_lm._tokenize
     causal_lm._tokenize = lambda *args, **kwargs: calls.append(1) or real(*args, **kwargs)
     try:
-        train(compose(*language_model(tmp_path, run="b")))
+        train(compose(*language_model(tmp_path, run="b"), own))
         assert not calls
-        train(compose(*language_model(tmp_path, run="c"), "tokenizer=byte"))
+        train(compose(*language_model(tmp_path, run="c"), own, "tokenizer=byte"))
         assert calls
     finally:
         causal_lm._tokenize = real

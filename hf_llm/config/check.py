@@ -197,7 +197,7 @@ def _task(task: dict[str, Any], mistakes: list[str], *, required: bool) -> None:
 
 
 def _model(model: ModelConfig, mistakes: list[str]) -> None:
-    if not model.arch and not model.pretrained and not any("model.pretrained" in line for line in mistakes):
+    if not model.arch and not model.pretrained and not any(line.startswith("model.") for line in mistakes):
         mistakes.append("model: neither arch nor pretrained; choose one, as in model=gpt2 or model.pretrained=FOLDER")
         return
     if not isinstance(model.config, dict) or not model.arch or model.pretrained:
