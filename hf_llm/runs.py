@@ -6,7 +6,7 @@ outputs/<run>/
   train.log            what was said
   checkpoint-N/        Trainer's own, for resuming
   model/               weights (safetensors), config, tokenizer: `AutoModel….from_pretrained` loads it
-  metrics.json         written last: a run that has it is complete
+  metrics.json         a run that has it is complete
   loss_curve.png       and for a classifier confusion_matrix.png and predictions.jsonl
 """
 
