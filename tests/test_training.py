@@ -107,13 +107,14 @@ def test_what_could_not_start_leaves_nothing_and_keeps_no_name(tmp_path):
     assert train(compose(*options)).folder.name == "mine"
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [language_model, classifier])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch, options):
     from transformers import TrainerCallback
 
     from hf_llm import training
 
     saved = overrides(trainer__max_steps=6, trainer__save_strategy="steps", trainer__save_steps=2)
-    whole = train(compose(*language_model(tmp_path, run="whole", **saved)))
+    whole = train(compose(*options(tmp_path, run="whole", **saved)))
 
     class Interrupt(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
@@ -123,9 +124,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(training, "_callbacks", lambda cfg: [Interrupt()])
         with pytest.raises(KeyboardInterrupt):
-            train(compose(*language_model(tmp_path, run="cut", **saved)))
+            train(compose(*options(tmp_path, run="cut", **saved)))
     assert not (tmp_path / "outputs" / "cut" / "metrics.json").exists()
-    resumed = train(compose(*language_model(tmp_path, run="cut", **saved)))
+    resumed = train(compose(*options(tmp_path, run="cut", **saved)))
     first, second = weights(whole), weights(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
