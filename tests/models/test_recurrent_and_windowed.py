@@ -233,8 +233,9 @@ def test_hidden_states_are_given_where_asked_and_tuples_too(config, ids):
     model = causal_lm(config)
     outputs = model(ids, output_hidden_states=True)
     assert len(outputs.hidden_states) == config.num_hidden_layers + 1
-    assert torch.equal(model(ids, return_dict=False)[0], outputs.logits)
-    assert torch.equal(model(ids, logits_to_keep=2).logits, outputs.logits[:, -2:])
+    torch.testing.assert_close(model(ids, return_dict=False)[0], outputs.logits)
+    # a product of another shape, so with several threads the last bits may differ
+    torch.testing.assert_close(model(ids, logits_to_keep=2).logits, outputs.logits[:, -2:])
 
 
 @pytest.mark.parametrize(
