@@ -1,12 +1,17 @@
 """Models: any architecture of transformers, and the RNN and FNN of this package, from scratch or pretrained.
 
-`build` is the only way in. Importing this module registers `rnn` and `fnn` with transformers' Auto classes.
+`build` is the only way in. Importing this module registers the architectures of its folder with transformers' Auto
+classes: every module there with a config class that has a `model_type`, and models that name their Auto class by
+`register_for_auto_class`.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pkgutil
 from difflib import get_close_matches
+from types import ModuleType
 from typing import Any, cast
 
 import psutil
@@ -18,7 +23,6 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ..config import InputError, ModelConfig
-from . import fnn, rnn  # noqa: F401 (registers them)
 from .checkpoint import load_config, load_weights, quiet
 
 logger = logging.getLogger(__name__)
@@ -27,6 +31,21 @@ _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForSequenceClassification": "a text classifier",
 }
+
+
+def register(module: ModuleType) -> None:
+    """Makes the architectures that `module` defines known to AutoConfig, AutoModel, AutoModelForCausalLM, …"""
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    for config_class in classes:
+        if issubclass(config_class, PreTrainedConfig) and config_class.model_type:
+            AutoConfig.register(config_class.model_type, config_class)
+    for model_class in classes:
+        if issubclass(model_class, PreTrainedModel) and model_class._auto_class:
+            getattr(transformers, model_class._auto_class).register(model_class.config_class, model_class)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    register(importlib.import_module(f"{__name__}.{_module.name}"))
 
 
 def build(

@@ -69,14 +69,32 @@ def causal_lm_loss(
         targets = shift_labels.flatten().to(outputs.logits.device)
         total = F.cross_entropy(outputs.logits.flatten(0, 1).float(), targets, reduction="sum")
         loss = _divided(total, targets, num_items_in_batch)
-        if outputs.get("aux_loss") is not None:  # mixtures of experts: the load balance of the router
-            loss = loss + extract_model_from_parallel(model).router_aux_loss_coef * outputs.aux_loss
-        return loss
+        return loss + auxiliary_loss(model, outputs, targets, num_items_in_batch)
 
     def mean_loss(hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor) -> torch.Tensor:
         return _divided(_summed(hidden, head, targets), targets, num_items_in_batch)
 
-    return _run(model, inputs, shift_labels, mean_loss).loss
+    outputs = _run(model, inputs, shift_labels, mean_loss)
+    penalty = outputs.get("penalty")  # in the loss already, as if this batch were all of the step
+    if penalty is None or num_items_in_batch is None:
+        return outputs.loss
+    return outputs.loss - penalty + auxiliary_loss(model, outputs, shift_labels.flatten(), num_items_in_batch)
+
+
+def auxiliary_loss(
+    model: nn.Module, outputs: Any, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor | float:
+    """What a model adds to the cross-entropy of `targets`: the load balance of a router, activation regularisation.
+
+    Means over the batch, they count in an accumulated step by its share of the tokens.
+    """
+    share = 1.0 if num_items_in_batch is None else (targets != IGNORED).sum() / num_items_in_batch
+    loss: torch.Tensor | float = 0.0
+    if outputs.get("aux_loss") is not None:  # mixtures of experts
+        loss = loss + extract_model_from_parallel(model).router_aux_loss_coef * outputs.aux_loss * share
+    if outputs.get("penalty") is not None:  # our RNN
+        loss = loss + outputs.penalty * share
+    return loss
 
 
 @torch.no_grad()

@@ -1,155 +1,127 @@
-"""A recurrent network over tokens, LSTM or GRU, as a causal LM and as a classifier.
+"""A recurrent network over tokens (LSTM, GRU, or a plain tanh or ReLU cell): language model and classifiers.
 
 LSTM: Hochreiter and Schmidhuber 1997; GRU: Cho et al. 2014; as an LM: Zaremba et al. 2014; tied embeddings: Press and
-Wolf 2017. Shapes: B batch, T positions, E embedding size, H hidden size, V vocabulary.
+Wolf 2017; the regularisation of AWD-LSTM: Merity et al. 2017, *Regularizing and Optimizing LSTM Language Models*.
+Shapes: B batch, T positions, E embedding size, H hidden size (2 H where both directions are read), V vocabulary.
 """
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from huggingface_hub.dataclasses import strict
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    GenerationMixin,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers import initialization as init
+from transformers import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.output_capturing import capture_outputs
 
-from .sequence import StateCache, order_real_first, permute_positions, pool
+from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
+from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, find_padding, locked_dropout
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
 
-class RNNConfig(PreTrainedConfig):
-    """Sizes of an RNN. `embedding_size=None` means `hidden_size`."""
+@strict
+class RNNConfig(SequenceConfig):
+    """Sizes and regularisation of an RNN."""
 
     model_type = "rnn"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
 
-    vocab_size: int = 8192
-    cell: Literal["lstm", "gru"] = "lstm"
-    hidden_size: int = 256
-    num_hidden_layers: int = 2
-    embedding_size: int | None = None
-    dropout: float = 0.1  # of the embeddings and of every layer's output
-    classifier_pooling: Literal["mean", "max", "last"] = "max"  # over the real tokens
-    initializer_range: float = 0.1  # standard deviation of embeddings and heads
-    tie_word_embeddings: bool = False  # the output layer reuses the embedding matrix
-    use_cache: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
+    cell: Literal["lstm", "gru", "tanh", "relu"] = "lstm"
+    bidirectional: bool = False  # also read from the end, with `hidden_size` channels more: for classifiers
+    locked_dropout: bool = False  # `dropout` has one mask for all positions of a row
+    embedding_dropout: float | int = 0.0  # share of the vocabulary whose embeddings are zero in a step
+    weight_dropout: float | int = 0.0  # of the hidden-to-hidden weights (DropConnect)
+    activation_regularization: float | int = 0.0  # AR: α of the paper, on the squares of the last layer's output
+    temporal_activation_regularization: float | int = 0.0  # TAR: its β, on the squares of that output's changes
 
-    def __post_init__(self, **kwargs):
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {self.cell!r}")
-        if self.embedding_size is None:
-            self.embedding_size = self.hidden_size
-        if self.tie_word_embeddings and self.embedding_size != self.hidden_size:
-            raise ValueError(
-                f"tie_word_embeddings needs embedding_size ({self.embedding_size}) equal to "
-                f"hidden_size ({self.hidden_size})"
-            )
-        super().__post_init__(**kwargs)
-
-
-CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
+    shares: ClassVar[tuple[str, ...]] = ("dropout", "embedding_dropout", "weight_dropout")
 
 
 @dataclass
-class RNNModelOutput(ModelOutput):
-    """`last_hidden_state` (B, T, H), zero at padding; `hidden_states`: the embeddings, then each layer's output."""
+class RNNModelOutput(BaseModelOutputWithPast):
+    """`last_hidden_state` (B, T, H), zero at padding; `hidden_states`: the embeddings, then each layer's output;
+    `penalty`: the activation regularisation, in training where the config asks for it."""
 
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: StateCache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class RNNCausalLMOutput(ModelOutput):
-    """`logits` (B, T, V); `loss`: mean cross-entropy in nats per token, if labels were given."""
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: StateCache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+    penalty: torch.Tensor | None = None
 
 
 class RNNLayer(GradientCheckpointingLayer):
-    """One recurrent layer and the dropout of its output."""
+    """One recurrent layer."""
 
     def __init__(self, config: RNNConfig, input_size: int):
         super().__init__()
-        self.cell = CELLS[config.cell](input_size, config.hidden_size, batch_first=True)
-        self.dropout = nn.Dropout(config.dropout)
+        options = {} if config.cell in ("lstm", "gru") else {"nonlinearity": config.cell}
+        self.cell = CELLS[config.cell](
+            input_size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional, **options
+        )
+        self.residual = config.residual and input_size == config.hidden_size * (1 + config.bidirectional)
+        self.weight_dropout = config.weight_dropout
 
     def forward(
         self,
         x: torch.Tensor,
-        state: tuple[torch.Tensor, ...] | None = None,
-        lengths: torch.Tensor | None = None,
+        padding: Padding | None = None,
+        state: tuple[torch.Tensor, ...] = (),
+        use_cache: bool = False,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """`x` (B, T, C) -> (B, T, H), and h (and c), (B, H), after the first `lengths` (B) positions of each row."""
+        """`x` (B, T, C) -> (B, T, H), and h (and c), (B, H), after the last real token of each row."""
         past: Any = None
-        if state is not None:  # torch wants (1, B, H), in a tuple only where there is a c too
+        if state:  # torch wants (1, B, H), in a tuple only where there is a c too
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
-        if lengths is None:
-            x, new = self.cell(x, past)
-        else:
-            packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-            packed, new = self.cell(packed, past)
-            x, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+        if padding is None:
+            y, new = self._run(x, past)
+        elif use_cache or self.cell.bidirectional:  # each row has to stop, or to begin, at its own end
+            lengths = padding.lengths.clamp(min=1).cpu()
+            packed = pack_padded_sequence(padding.to_front(x), lengths, batch_first=True, enforce_sorted=False)
+            packed, new = self._run(packed, past)
+            y = padding.restore(pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0])
+        else:  # what is read after a row's end changes nothing before it
+            y, new = self._run(padding.to_front(x), past)
+            y = padding.restore(y)
+        if self.residual:
+            y = y + x if padding is None else y + x * padding.is_real[:, :, None]
+        if not use_cache:
+            return y, ()
         new = tuple(s[0] for s in (new if isinstance(new, tuple) else (new,)))
-        if lengths is not None:  # a row of nothing but padding has read nothing
-            before = state if state is not None else tuple(torch.zeros_like(s) for s in new)
-            has_read = (lengths > 0)[:, None]
+        if padding is not None:  # a row of nothing but padding has read nothing
+            before = state or tuple(torch.zeros_like(s) for s in new)
+            has_read = (padding.lengths > 0)[:, None]
             new = tuple(torch.where(has_read, after, s) for after, s in zip(new, before, strict=True))
-        return self.dropout(x), new
+        return y, new
+
+    def _run(self, x: Any, past: Any) -> tuple[Any, Any]:
+        if not (self.training and self.weight_dropout):
+            return self.cell(x, past)
+        dropped = {
+            name: nn.functional.dropout(weight, self.weight_dropout)
+            for name, weight in self.cell.named_parameters()
+            if name.startswith("weight_hh")
+        }
+        return functional_call(self.cell, dropped, (x, past))
 
 
-class RNNPreTrainedModel(PreTrainedModel):
+class RNNPreTrainedModel(SequencePreTrainedModel):
     config: RNNConfig
     config_class = RNNConfig
-    base_model_prefix = "model"
-    supports_gradient_checkpointing = True
     _no_split_modules = ["RNNLayer"]  # noqa: RUF012 (as transformers declares it)
-    _is_stateful = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if not isinstance(module, (nn.LSTM, nn.GRU)):
-            super()._init_weights(module)
-            return
-        H = module.hidden_size
-        for name, parameter in module.named_parameters():
-            init.uniform_(parameter, -(H**-0.5), H**-0.5)
-            # Gates lie in the order input, forget, cell, output. A forget gate that starts open lets gradients through
-            # (Jozefowicz et al. 2015). A slice loses the flag that says that it was loaded, hence the check.
-            is_loaded = getattr(parameter, "_is_hf_initialized", False)
-            if isinstance(module, nn.LSTM) and name.startswith("bias_ih") and not is_loaded:
-                init.ones_(parameter[H : 2 * H])
+    _can_record_outputs = {"hidden_states": RNNLayer}  # noqa: RUF012 (likewise)
 
 
 class RNNModel(RNNPreTrainedModel):
     def __init__(self, config: RNNConfig):
         super().__init__(config)
-        E = config.embedding_size or config.hidden_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, E)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            RNNLayer(config, config.hidden_size if index else E) for index in range(config.num_hidden_layers)
-        )
+        self.output_size = config.hidden_size * (1 + config.bidirectional)
+        sizes = [config.input_size, *[self.output_size] * (config.num_hidden_layers - 1)]
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.input_size)
+        self.layers = nn.ModuleList(RNNLayer(config, size) for size in sizes)
         self.gradient_checkpointing = False
         self.post_init()
 
-    @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -157,7 +129,6 @@ class RNNModel(RNNPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         past_key_values: StateCache | None = None,
         use_cache: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> RNNModelOutput:
         """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, ≥ T): its last T columns count.
@@ -166,120 +137,83 @@ class RNNModel(RNNPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        cache = past_key_values if past_key_values is not None else StateCache()
+        use_cache = use_cache and not self.config.bidirectional
+        if past_key_values is not None and self.config.bidirectional:
+            raise ValueError("a bidirectional RNN reads from the end too: it cannot go on from past_key_values")
+        cache = past_key_values
+        if use_cache and cache is None:
+            cache = StateCache(self.config.num_hidden_layers)
+        if input_ids is not None:
+            inputs_embeds = self._embed(input_ids)
+        assert inputs_embeds is not None
+        T = inputs_embeds.shape[1]
+        padding = find_padding(attention_mask, T)
 
-        x = self.dropout(inputs_embeds)  # (B, T, E)
-        T = x.shape[1]
-        padding = order_real_first(attention_mask, T)
-        if padding is not None:
-            order, real = padding
-            back = order.argsort(dim=1)
-            assert attention_mask is not None
-            is_real = attention_mask[:, -T:, None].to(x.dtype)  # (B, T, 1)
-            x = permute_positions(x, order)
-        # Only who wants the final state pays for stopping each row at its own end.
-        lengths = real if padding is not None and use_cache else None
-        hidden_states = []
-        for index, layer in enumerate([None, *self.layers]):
-            if layer is not None:
-                x, state = layer(x, cache.layers.get(index), lengths)
-                if use_cache:
-                    cache.layers[index] = state
-            if output_hidden_states or index == len(self.layers):
-                hidden_states.append(x if padding is None else permute_positions(x, back) * is_real)
-        if use_cache:
-            cache.seen_tokens += T
+        x = self._dropout(inputs_embeds)  # (B, T, E)
+        for index, layer in enumerate(self.layers):
+            state = cache.layers[index].states if cache is not None else ()
+            y, new = layer(x, padding, state, use_cache)
+            if cache is not None and use_cache:
+                cache.layers[index].advance(new, num_tokens=T)
+            x = self._dropout(y)
         return RNNModelOutput(
-            last_hidden_state=hidden_states[-1],
+            last_hidden_state=x,
             past_key_values=cache if use_cache else None,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            penalty=self._penalty(x, y, padding) if self.training else None,
         )
 
+    def _embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        embeddings = self.embed_tokens(input_ids)
+        if not (self.training and self.config.embedding_dropout):
+            return embeddings
+        words = torch.ones(self.config.vocab_size, 1, device=embeddings.device, dtype=embeddings.dtype)
+        kept = nn.functional.dropout(words, self.config.embedding_dropout)
+        return embeddings * kept[input_ids.to(kept.device)]
 
-class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (likewise)
+    def _dropout(self, x: torch.Tensor) -> torch.Tensor:
+        dropout = locked_dropout if self.config.locked_dropout else nn.functional.dropout
+        return dropout(x, self.config.dropout, self.training)
+
+    def _penalty(self, dropped: torch.Tensor, raw: torch.Tensor, padding: Padding | None) -> torch.Tensor | None:
+        """AR on the last layer's output after dropout and TAR on it before, means over the numbers at real tokens."""
+        alpha, beta = self.config.activation_regularization, self.config.temporal_activation_regularization
+        if not (alpha or beta):
+            return None
+        real = torch.ones_like(raw[:, :, :1], dtype=torch.bool) if padding is None else padding.is_real[:, :, None]
+        both = real[:, 1:] & real[:, :-1]
+        changes = raw[:, 1:] - raw[:, :-1]
+        return alpha * _mean_square(dropped, real) + beta * _mean_square(changes, both)
+
+
+def _mean_square(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return (x.float().square() * where).sum() / (where.sum() * x.shape[-1]).clamp(min=1)
+
+
+class RNNForCausalLM(CausalLMHead, RNNPreTrainedModel, GenerationMixin):
+    base_class = RNNModel
 
     def __init__(self, config: RNNConfig):
+        if config.bidirectional:
+            raise ValueError(
+                "bidirectional=true reads the tokens that a causal language model is to predict; "
+                "it is for classifiers: set bidirectional=false"
+            )
         super().__init__(config)
-        self.model = RNNModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.post_init()
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # the model makes its own StateCache
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        past_key_values: StateCache | None = None,
-        labels: torch.LongTensor | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
-    ) -> RNNCausalLMOutput:
-        """`labels` (B, T) equal `input_ids`, -100 where ignored: the loss shifts them."""
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-            output_hidden_states=kwargs.pop("output_hidden_states", None),
-            return_dict=True,
-        )
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, keep, :])  # (B, T, V)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-        return RNNCausalLMOutput(loss, logits, outputs.past_key_values, outputs.hidden_states)
 
 
-class RNNForSequenceClassification(RNNPreTrainedModel):
-    def __init__(self, config: RNNConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.model = RNNModel(config)
-        self.score = nn.Linear(config.hidden_size, len(config.id2label or {}))
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> SequenceClassifierOutput:
-        """`labels` (B,): class ids, or floats for regression; (B, labels) for several labels at once."""
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            output_hidden_states=kwargs.pop("output_hidden_states", None),
-            return_dict=True,
-        )
-        pooled = pool(outputs.last_hidden_state, attention_mask, self.config.classifier_pooling)  # (B, H)
-        logits = self.score(pooled)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+class RNNForSequenceClassification(SequenceClassifierHead, RNNPreTrainedModel):
+    base_class = RNNModel
 
 
-AutoConfig.register("rnn", RNNConfig)
-AutoModel.register(RNNConfig, RNNModel)
-AutoModelForCausalLM.register(RNNConfig, RNNForCausalLM)
-AutoModelForSequenceClassification.register(RNNConfig, RNNForSequenceClassification)
+class RNNForTokenClassification(TokenClassifierHead, RNNPreTrainedModel):
+    base_class = RNNModel
+
+
+# Saved weights bring this file along, so that they load where this package is not installed, with trust_remote_code
+RNNConfig.register_for_auto_class()
+RNNModel.register_for_auto_class("AutoModel")
+RNNForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+RNNForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+RNNForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")

@@ -36,9 +36,11 @@ class LanguageModelTrainer(ExactTrainer):
         smoothing = self.args.label_smoothing_factor
         if self.fused and not smoothing:
             return fused_loss.causal_lm_loss(model, inputs, targets, count)
-        logits = model(**inputs).logits.float().flatten(0, 1)  # (B·T, V)
-        loss = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum", label_smoothing=smoothing)
-        return loss / ((targets != IGNORE_INDEX).sum() if count is None else count)
+        outputs = model(**inputs)
+        logits, targets = outputs.logits.float().flatten(0, 1), targets.flatten()  # (B·T, V), (B·T)
+        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        loss = loss / ((targets != IGNORE_INDEX).sum() if count is None else count)
+        return loss + fused_loss.auxiliary_loss(model, outputs, targets, count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

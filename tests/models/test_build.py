@@ -184,7 +184,7 @@ REFUSED = {
     "activation": ({"arch": "gpt2", "config": {"activation_function": "gelo"}}, "there is no 'gelo'"),
     "vocabulary": ({"arch": "gpt2", "config": {"vocab_size": 3}}, "3 is less than the tokenizer's 22 tokens"),
     "positions": ({"arch": "gpt2", "config": {**GPT2, "n_positions": 9}}, "model.config.n_positions: 9 makes room"),
-    "cell": ({"arch": "rnn", "config": {"cell": "lsmt"}}, "cell must be one of lstm, gru"),
+    "cell": ({"arch": "rnn", "config": {"cell": "lsmt"}}, "'cell' expected one of"),
     "no folder": ({"pretrained": "./no/such/folder"}, "not a folder here, nor a Hub id"),
     "no name": ({"pretrained": "no such name"}, "not a folder here, nor a Hub id"),
     "offline": ({"pretrained": "nobody/nothing"}, "HF_HUB_OFFLINE"),

@@ -220,3 +220,20 @@ def test_two_processes_get_the_gradients_of_one(tmp_path):
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_penalty_counts_by_the_batchs_share_of_the_step(fused, monkeypatch):
+    config = AutoConfig.for_model("rnn", vocab_size=97, hidden_size=8, activation_regularization=2.0)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).train()
+    if not fused:
+        monkeypatch.setattr(fused_loss, "applies", lambda model: False)
+    ids = torch.randint(97, (2, 10))
+    inputs, targets = {"input_ids": ids[:, :-1]}, ids[:, 1:]
+    outputs = model(**inputs)
+    assert outputs.penalty > 0
+    plain = F.cross_entropy(outputs.logits.flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(fused_loss.causal_lm_loss(model, inputs, targets), plain + outputs.penalty)
+    quarter = fused_loss.causal_lm_loss(model, inputs, targets, num_items_in_batch=4 * targets.numel())
+    torch.testing.assert_close(quarter, (plain + outputs.penalty) / 4)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -11,12 +12,18 @@ from hf_llm.models.rnn import RNNConfig
 V, B, T = 31, 3, 11
 PAD = 0
 
+SMALL = {"vocab_size": V, "hidden_size": 12, "embedding_size": 8, "num_hidden_layers": 2}
 CONFIGS = {
-    "lstm": RNNConfig(vocab_size=V, hidden_size=12, embedding_size=8, num_hidden_layers=2),
-    "gru": RNNConfig(vocab_size=V, hidden_size=12, num_hidden_layers=2, cell="gru", tie_word_embeddings=True),
-    "fnn": FNNConfig(vocab_size=V, hidden_size=12, embedding_size=8, window=4),
-    "fnn, direct": FNNConfig(vocab_size=V, hidden_size=12, embedding_size=8, window=4, direct_connections=True),
+    "lstm": RNNConfig(**SMALL, residual=False),
+    "gru": RNNConfig(**{**SMALL, "embedding_size": 12}, cell="gru", tie_word_embeddings=True),
+    "tanh": RNNConfig(**SMALL, cell="tanh", tie_word_embeddings=True),
+    "relu": RNNConfig(**SMALL, cell="relu"),
+    "fnn": FNNConfig(**{**SMALL, "num_hidden_layers": 1}, window=4),
+    "fnn, direct": FNNConfig(
+        **{**SMALL, "num_hidden_layers": 1}, window=4, direct_connections=True, tie_word_embeddings=True
+    ),
     "fnn, one word": FNNConfig(vocab_size=V, hidden_size=8, embedding_size=8, window=1, tie_word_embeddings=True),
+    "fnn, global": FNNConfig(**SMALL, window=3, global_context=True, layer_norm=True, hidden_act="gelu"),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -78,7 +85,8 @@ def test_rnn_is_torchs_stacked_lstm(ids):
 
 
 def test_fnn_is_the_formula_of_the_paper(ids):
-    model = causal_lm(CONFIGS["fnn, direct"])
+    config = FNNConfig(**{**SMALL, "num_hidden_layers": 1}, window=4, direct_connections=True)
+    model = causal_lm(config)
     C, layer = model.model.embed_tokens.weight, model.model.layers[0].dense
     U, W = model.lm_head.weight.split([12, 4 * 8], dim=1)
     t = 7
@@ -109,7 +117,7 @@ def test_padding_is_not_read(config, side, ids):
 
 
 @every_config
-@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", "attention"])
 def test_a_row_of_nothing_but_padding_gives_finite_logits(config, pooling, ids):
     mask = torch.ones_like(ids)
     mask[1] = 0
@@ -216,7 +224,7 @@ def test_gradient_checkpointing_changes_no_gradient(config, ids):
 
 @every_config
 def test_a_few_steps_learn_a_repeating_text(config):
-    model = causal_lm(type(config)(**{**config.to_dict(), "dropout": 0.0, "initializer_range": 0.5})).train()
+    model = causal_lm(type(config)(**{**config.to_dict(), "dropout": 0.0})).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
     ids = torch.arange(1, 7).repeat(4)[None].expand(4, -1)
     for _ in range(200):
@@ -241,12 +249,20 @@ def test_hidden_states_are_given_where_asked_and_tuples_too(config, ids):
 @pytest.mark.parametrize(
     ("config_class", "fields", "says"),
     [
-        (RNNConfig, {"cell": "lsmt"}, "lstm, gru"),
-        (RNNConfig, {"tie_word_embeddings": True, "embedding_size": 5}, "embedding_size"),
-        (FNNConfig, {"window": 0}, "window"),
-        (FNNConfig, {"tie_word_embeddings": True, "direct_connections": True}, "direct_connections"),
+        (RNNConfig, {"cell": "lsmt"}, "'lstm', 'gru', 'tanh', 'relu'"),
+        (RNNConfig, {"dropout": 1.0}, "dropout must be at least 0 and less than 1, not 1.0"),
+        (RNNConfig, {"weight_dropout": -0.1}, "weight_dropout must be at least 0"),
+        (RNNConfig, {"num_hidden_layers": 0}, "num_hidden_layers must be at least 1, not 0"),
+        (FNNConfig, {"window": 0}, "window must be at least 1, not 0"),
+        (FNNConfig, {"hidden_act": "swish"}, "'tanh', 'relu', 'gelu'"),
+        (FNNConfig, {"hidden_size": "12"}, "'hidden_size' expected int, got str"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(config_class, fields, says):
-    with pytest.raises(Exception, match=says):
+    with pytest.raises((ValueError, StrictDataclassError), match=says):
         config_class(**fields)
+
+
+def test_a_causal_lm_that_reads_backwards_is_refused():
+    with pytest.raises(ValueError, match="bidirectional=true reads the tokens that a causal language model is to"):
+        causal_lm(RNNConfig(bidirectional=True))
