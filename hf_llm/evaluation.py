@@ -22,6 +22,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     console.set_up()
     runs.check_output(cfg.output)
     from hf_llm import data, report, saved
+    from hf_llm.tasks.base import held_out_in_memory
 
     loaded = saved.load(cfg)
     source = loaded.data(cfg.data)
@@ -40,6 +41,8 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
             splits=[cfg.split],
         )
         rows = raw[cfg.split]
+        if loaded.task.reports_labels:  # they are gone through again
+            rows = held_out_in_memory({"evaluated": rows})["evaluated"]
         encoded = loaded.task.encode({"evaluated": rows}, loaded.tokenizer)["evaluated"]
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
         if not loaded.task.reports_labels:

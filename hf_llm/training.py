@@ -36,6 +36,7 @@ def train(cfg: TrainConfig) -> Run:
     console.set_up()
     folder = runs.directory(cfg)
     if runs.open_run(folder, cfg) == "complete":
+        _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
     try:
@@ -46,6 +47,22 @@ def train(cfg: TrainConfig) -> Run:
         raise
 
 
+def _check_data_unchanged(cfg: TrainConfig, folder: Path) -> None:
+    """Of a finished run, whose metrics say nothing about other rows. Only files of this machine are read again."""
+    libraries.load()
+    from hf_llm import data, tasks
+
+    if cfg.data.streaming or not data.is_local(cfg.data):
+        return
+    task = tasks.get(cfg.task)
+    try:
+        rows = data.load(cfg.data, task.columns, seed=cfg.trainer.get("seed", 42), sample_by=task.sample_by)
+    except InputError as error:
+        logger.warning("%s: the data that it was trained on cannot be read any more (%s)", folder, error)
+        return
+    runs.check_data_unchanged(folder, data.fingerprint(rows))
+
+
 def _train(cfg: TrainConfig, folder: Path) -> Run:
     libraries.load()
     from transformers import IntervalStrategy, set_seed
@@ -53,14 +70,16 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
 
     from hf_llm import data, models, report, tasks
     from hf_llm import tokenizer as tokenizers
-    from hf_llm.tasks.base import complaints_as_input_errors, held_out_in_memory, labels_of, texts_of
+    from hf_llm.tasks.arguments import complaints_as_input_errors
+    from hf_llm.tasks.base import held_out_in_memory, labels_of, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task)
     args = task.arguments(cfg.trainer, folder)
     set_seed(args.seed)  # before any weight exists
     with args.main_process_first(desc="preparing the data"):
-        raw = held_out_in_memory(data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by))
+        rows = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
+        raw = held_out_in_memory(rows)
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)
     if "validation" not in splits and args.eval_strategy != "no":
@@ -82,13 +101,14 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     report.describe(trainer, splits)
 
     checkpoint = args.resume_from_checkpoint or runs.last_good(folder)
-    fingerprint = None if cfg.data.streaming else data.fingerprint(raw)
+    fingerprint = data.fingerprint(rows)
     if checkpoint:
         runs.check_checkpoint(checkpoint)
         runs.check_data_unchanged(folder, fingerprint)
         logger.info("resuming from %s", checkpoint)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, fingerprint))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with data.reporting(rows):
+        trainer.train(resume_from_checkpoint=checkpoint)
     runs.save_model(trainer, folder)
     metrics = report.final(trainer, task, raw, splits, folder)
     return Run(folder, metrics, model, tokenizer, trainer)

@@ -1,6 +1,6 @@
 """The configuration: its schema (`schema`), and the one check that a composed configuration passes (`check`)."""
 
-from hf_llm.config.check import check
+from hf_llm.config.check import check, nearest
 from hf_llm.config.schema import (
     VERBS,
     DataConfig,
@@ -26,4 +26,5 @@ __all__ = [
     "TokenizerConfig",
     "TrainConfig",
     "check",
+    "nearest",
 ]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from hf_llm.config import declared
+from hf_llm.config.known import AT_LEAST, DERIVED_MODEL_KEYS, REFUSED, RENAMED, SIZES
 from hf_llm.config.schema import DataConfig, InputError, ModelConfig, SavedModel, TokenizerConfig, TrainConfig
 
 Schema = TypeVar("Schema")
@@ -21,65 +22,10 @@ Schema = TypeVar("Schema")
 LEFT_OPEN = "???"  # Hydra's word in a YAML for a value that the user has to give
 NESTED = {cls.__name__: cls for cls in (DataConfig, TokenizerConfig, ModelConfig, SavedModel)}
 
-# What transformers 5 renamed or dropped, and what to write now.
-RENAMED = {
-    "adafactor": "trainer.optim=adafactor",
-    "dataloader_use_stateful": "nothing (removed)",
-    "eval_batch_size": "trainer.per_device_eval_batch_size",
-    "evaluation_strategy": "trainer.eval_strategy",
-    "fp16_backend": "nothing (removed)",
-    "group_by_length": "trainer.train_sampling_strategy=group_by_length",
-    "half_precision_backend": "nothing (removed)",
-    "include_inputs_for_metrics": "trainer.include_for_metrics=[inputs]",
-    "jit_mode_eval": "trainer.torch_compile",
-    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
-    "no_cuda": "trainer.use_cpu",
-    "overwrite_output_dir": "run=NAME (a finished run is never overwritten)",
-    "per_gpu_eval_batch_size": "trainer.per_device_eval_batch_size",
-    "per_gpu_train_batch_size": "trainer.per_device_train_batch_size",
-    "push_to_hub_model_id": "trainer.hub_model_id",
-    "push_to_hub_token": "trainer.hub_token",
-    "save_safetensors": "nothing (always so)",
-    "tokenizer": "the tokenizer group",
-    "train_batch_size": "trainer.per_device_train_batch_size",
-    "use_mps_device": "nothing (found by itself)",
-    "warmup_ratio": "trainer.warmup_steps (below 1 it is a ratio)",
-}
-# Arguments that cannot be: the values that say nothing, and the reason.
-REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "eval_do_concat_batches": ((True, None), "the metrics are over all rows, so it stays true"),
-    "hub_token": ((None,), "a secret does not belong in a configuration; log in (`hf auth login`) or set HF_TOKEN"),
-}
-# Keys that follow from the tokenizer, the data or the run: setting them by hand could only contradict those.
-DERIVED_MODEL_KEYS = {
-    "architectures": "the task decides it",
-    "id2label": "the data's labels decide it; name them with data.labels",
-    "label2id": "the data's labels decide it; name them with data.labels",
-    "num_labels": "the data's labels decide it; name them with data.labels",
-    "transformers_version": "transformers writes it",
-}
 
-
-# The least value of a number that has one. transformers finds out late, in words that name no key.
-AT_LEAST = {
-    "batch_size": 1,
-    "early_stopping_patience": 1,
-    "seed": 0,
-    "task.block_size": 1,
-    "task.max_length": 1,
-    "tokenizer.min_frequency": 0,
-    "trainer.dataloader_num_workers": 0,
-    "trainer.gradient_accumulation_steps": 1,
-    "trainer.learning_rate": 0,
-    "trainer.per_device_eval_batch_size": 1,
-    "trainer.per_device_train_batch_size": 1,
-    "trainer.seed": 0,
-}
-
-
-def nearest(word: str, options: Iterable[str]) -> str | None:
-    """The option most like `word`, if any is."""
-    found = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The option most like `word`, if any is: of likeness `cutoff` at least, between 0 and 1."""
+    found = difflib.get_close_matches(word, list(options), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
@@ -152,9 +98,7 @@ def _dataclass(cls: type, given: Mapping[str, Any], prefix: str, mistakes: list[
     for key, value in given.items():
         if key not in annotations:
             mistakes.append(unknown(str(key), annotations, prefix))
-        elif value == LEFT_OPEN:
-            mistakes.append(f"{prefix}{key}: missing; give it, as in {prefix}{key}=VALUE")
-        elif annotations[key] in NESTED:
+        elif annotations[key] in NESTED and value != LEFT_OPEN:
             if not isinstance(value, Mapping):
                 wrong = "missing; choose one" if value is None else f"a group of keys, not {value!r}"
                 mistakes.append(f"{prefix}{key}: {wrong}")
@@ -197,6 +141,9 @@ def _task(task: dict[str, Any], mistakes: list[str], *, required: bool) -> None:
 
 
 def _model(model: ModelConfig, mistakes: list[str]) -> None:
+    for key, value in model.config.items() if isinstance(model.config, dict) else ():
+        if key in SIZES and isinstance(value, (int, float)) and not value >= 1:
+            mistakes.append(f"model.config.{key}: {value!r} is too small; it is at least 1")
     if not model.arch and not model.pretrained and not any(line.startswith("model.") for line in mistakes):
         mistakes.append("model: neither arch nor pretrained; choose one, as in model=gpt2 or model.pretrained=FOLDER")
         return
@@ -251,8 +198,8 @@ def _alternatives(annotation: str) -> list[ast.expr]:
 
 def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
     """`value` as the annotated type, with the conversions that no one doubts (3 -> 3.0, 1e3 -> 1000, 7 -> "7")."""
-    if value == "???":  # OmegaConf's mark for what a YAML leaves to the user
-        mistakes.append(f"{key}: missing; give it a value, {key}=…")
+    if value == LEFT_OPEN:
+        mistakes.append(f"{key}: missing; give it, as in {key}=VALUE")
         return value
     nodes = _alternatives(annotation)
     names = {ast.unparse(node).split("[")[0] for node in nodes}

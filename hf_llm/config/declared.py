@@ -102,12 +102,24 @@ def model_fields(arch: str) -> dict[str, str] | None:
         cls = _config_class(source, arch) if source.is_file() else None
         if cls is None:
             continue
-        if [ast.unparse(base) for base in cls.bases] != ["PreTrainedConfig"]:
+        family = _ancestry(cls)
+        if family is None:
             return None
-        own = _own_fields(cls)
-        aliases = {alias: own[name] for alias, name in (_literal(cls, "attribute_map") or {}).items() if name in own}
+        own = {field: annotation for member in family for field, annotation in _own_fields(member).items()}
+        maps = [_literal(member, "attribute_map") or {} for member in family]
+        aliases = {alias: own[field] for names in maps for alias, field in names.items() if field in own}
         return {**generic, **own, **aliases}
     return None
+
+
+def _ancestry(cls: ast.ClassDef) -> list[ast.ClassDef] | None:
+    """From below PreTrainedConfig down to `cls`, through this package's own base classes; None through any other."""
+    bases = [ast.unparse(base) for base in cls.bases]
+    if bases == ["PreTrainedConfig"]:
+        return [cls]
+    ours = {name: node for path in (PACKAGE / "models").glob("*.py") for name, node in _classes(path).items()}
+    above = _ancestry(ours[bases[0]]) if len(bases) == 1 and bases[0] in ours else None
+    return None if above is None else [*above, cls]
 
 
 def tasks() -> list[str]:

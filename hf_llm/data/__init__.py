@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -13,15 +12,17 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
 from hf_llm.data import sources, streaming
 from hf_llm.data.columns import Column, listed, wanted
+from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
 from hf_llm.data.formats import decode, parse, parse_text
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, clean, report
-from hf_llm.data.splits import NAMES, canonical, carve, checked_limits, limited
+from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wanted_splits
+from hf_llm.data.streaming import reporting
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["fingerprint", "load", "read"]
+__all__ = ["fingerprint", "is_local", "load", "read", "reporting"]
 
 
 def load(
@@ -48,7 +49,8 @@ def load(
         splits: which are wanted, by our name or one that only the source has; None for train, validation and test.
 
     Returns:
-        A DatasetDict; with `cfg.streaming` an IterableDatasetDict, whose rows are checked as they are read.
+        A DatasetDict; with `cfg.streaming` an IterableDatasetDict, whose rows are checked as they are read; what
+        can be known of them only then, or never, `streaming` says.
 
     Raises:
         InputError: one line that names the file, row and column, or the config key, and what would be right.
@@ -63,7 +65,7 @@ def load(
 
     found = sources.find(cfg)
     has_label = any(column.kind == "label" for column in needed)
-    use = _wanted_splits(list(found), splits, cfg)
+    use = wanted_splits(list(found), splits, cfg)
     carved = "validation" not in found and "train" in found and cfg.validation_fraction > 0
     read = {split for split in use if split in found}
     if (carved and {"train", "validation"} & set(use)) or (has_label and names is None and "train" in found):
@@ -81,9 +83,7 @@ def load(
     result = {split: _joined(split, rows) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
-    unknown = set(limits) - {*NAMES, *found}
-    if unknown:
-        raise InputError(f"data.limits.{min(unknown)}: no such split; there are {', '.join(found)}")
+    check_limited(limits, found)
     use = [split for split in use if split in result]
     if "train" in limits and "train" in use and has_label and labels is None:
         label_names.refuse_limit_to_one_class(result["train"], limits["train"])
@@ -150,33 +150,6 @@ def _check(cfg: DataConfig) -> None:
     ):
         if value is not None and value not in choices:
             raise InputError(f"data.{key}={value}: give one of {', '.join(choices)}")
-
-
-def _wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConfig) -> list[str]:
-    """The splits to return, in the canonical order unless the caller names them."""
-    can_carve = "train" in found and cfg.validation_fraction > 0
-    there: list[str] = [name for name in NAMES if name in found or (name == "validation" and can_carve)]
-    if splits is None:
-        if not there:
-            raise InputError(
-                f"no train, validation or test split: choose among {', '.join(found)} by data.splits.train="
-            )
-        others = [name for name in found if name not in there]
-        if others and isinstance(cfg.files, dict):
-            hint = f"; did you mean data.files.{near}?" if (near := _nearest_split(others[0])) else ""
-            raise InputError(f"data.files.{others[0]}: no such split{hint} (train, validation, test)")
-        if others:
-            logger.info("splits left out: %s (data.splits can name them)", ", ".join(others))
-        return there
-    use = [canonical(name) for name in splits]
-    for name in use:
-        if name not in there and name not in found:
-            raise InputError(f"no {name} split; there are {', '.join(dict.fromkeys(there + found))}")
-    return use
-
-
-def _nearest_split(name: str) -> str | None:
-    return next(iter(difflib.get_close_matches(name, NAMES, n=1)), None)
 
 
 def _parts(

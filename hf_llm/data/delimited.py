@@ -18,6 +18,9 @@ from hf_llm.data.rows import Rows, from_table
 
 csv.field_size_limit(2**31 - 1)  # a document may be longer than the default of 128 KiB
 
+WRONG_FIELDS = "wrong number of fields"
+HEADER_ONLY = "the file has a header line and no rows"
+
 
 def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataConfig, delimiter: str) -> Rows:
     """The rows of a csv or tsv file, every field as the text that it is.
@@ -26,17 +29,9 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
         InputError: a row with another number of fields than the header, unless `cfg.bad_rows` is "skip"; a double
             quote that is never closed; a column that is missing or there twice; no rows.
     """
-    if len(delimiter) != 1:
-        raise InputError(f"data.delimiter={delimiter!r}: give a single character")
-    dialect = {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL if cfg.quoting else csv.QUOTE_NONE}
-    first = next((row for row in csv.reader(io.StringIO(text, newline=""), **dialect) if row), [])  # type: ignore[arg-type]
-    names = list(map(str, cfg.column_names)) if cfg.column_names else first
-    if cfg.column_names and first == names:
-        raise InputError(f"{where}: the file has a header ({', '.join(names)}); leave data.column_names out")
-    hint = "" if cfg.column_names else "; for a file without a header line give data.column_names"
-    if len(names) == 1 and (other := next((d for d in ";\t|," if d in names[0]), None)):
-        hint = f"; set data.delimiter={other!r}?"
-    columns = present(columns, names, where, hint)
+    dialect = dialect_of(cfg, delimiter)
+    first = next((row for row in csv.reader(io.StringIO(text, newline=""), **dialect) if row), [])
+    names, columns = header(first, where, columns, cfg)
     if cfg.quoting and '"' in text:
         _refuse_stray_quotes(text, where, dialect)
 
@@ -68,24 +63,57 @@ def parse_delimited(text: str, where: str, columns: Sequence[Column], cfg: DataC
         )
     except pa.ArrowInvalid as error:
         raise InputError(f"{where}: not a csv file that can be read: {shorten(str(error), 200)}") from error
-    header = 0 if cfg.column_names else 1
-    rows = Rows(from_table(table), where, line_of=partial(_line_of, text=text, header=header, dialect=dialect))
+    above = 0 if cfg.column_names else 1  # rows that are no data
+    rows = Rows(from_table(table), where, line_of=partial(_line_of, text=text, above=above, dialect=dialect))
     if ragged:
-        bad = np.array([row.number - header for row in ragged])
+        bad = np.array([row.number - above for row in ragged])
         if cfg.bad_rows != "skip":
-            raise InputError(_ragged_message(rows, ragged, header))
-        rows.left_out["wrong number of fields"] = len(bad)
+            row = ragged[0]
+            raise InputError(
+                f"{rows.at(row.number - above - 1)}: "
+                f"{wrong_fields(row.actual_columns, row.expected_columns, row.text or '')} "
+                f"({len(ragged):,} such row{'s' * (len(ragged) > 1)}; data.bad_rows=skip leaves them out)"
+            )
+        rows.left_out[WRONG_FIELDS] = len(bad)
         rows.read += len(bad)
         rows.numbers = np.setdiff1d(np.arange(1, rows.read + 1), bad)
     if not rows.read:
-        raise InputError(f"{where}: the file has a header line and no rows")
+        raise InputError(f"{where}: {HEADER_ONLY}")
     return rows
 
 
-def _line_of(number: int, text: str, header: int, dialect: dict[str, Any]) -> int:
+def dialect_of(cfg: DataConfig, delimiter: str) -> dict[str, Any]:
+    """What `csv.reader` is to be told.
+
+    Raises:
+        InputError: the delimiter is not a single character.
+    """
+    if len(delimiter) != 1:
+        raise InputError(f"data.delimiter={delimiter!r}: give a single character")
+    return {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL if cfg.quoting else csv.QUOTE_NONE}
+
+
+def header(
+    first: Sequence[str], where: str, columns: Sequence[Column], cfg: DataConfig
+) -> tuple[list[str], list[Column]]:
+    """The names of a file's columns (of its first row, or `cfg.column_names`), and those of `columns` that it has.
+
+    Raises:
+        InputError: as `columns.present`, with what may be meant; or both a header and `cfg.column_names` are given.
+    """
+    names = list(map(str, cfg.column_names)) if cfg.column_names else list(first)
+    if cfg.column_names and list(first) == names:
+        raise InputError(f"{where}: the file has a header ({', '.join(names)}); leave data.column_names out")
+    hint = "" if cfg.column_names else "; for a file without a header line give data.column_names"
+    if len(names) == 1 and (other := next((d for d in ";\t|," if d in names[0]), None)):
+        hint = f"; set data.delimiter={other!r}?"
+    return names, present(columns, names, where, hint)
+
+
+def _line_of(number: int, text: str, above: int, dialect: dict[str, Any]) -> int:
     """The line on which data row `number` of a csv begins. For messages: the standard library's reader is slower."""
     reader = csv.reader(io.StringIO(text, newline=""), **dialect)
-    count, last = -header, 0
+    count, last = -above, 0
     for fields in reader:
         first, last = last + 1, reader.line_num
         count += bool(fields)
@@ -94,15 +122,10 @@ def _line_of(number: int, text: str, header: int, dialect: dict[str, Any]) -> in
     return last
 
 
-def _ragged_message(rows: Rows, ragged: Sequence[Any], header: int) -> str:
-    row = ragged[0]
-    few = row.actual_columns < row.expected_columns
-    cause = "is one missing?" if few else "quote a field that holds the delimiter, or set data.delimiter"
-    return (
-        f"{rows.at(row.number - header - 1)}: {row.actual_columns} fields, not {row.expected_columns} "
-        f"({shorten(row.text or '', 40)}); {cause} ({len(ragged):,} such row{'s' * (len(ragged) > 1)}; "
-        f"data.bad_rows=skip leaves them out)"
-    )
+def wrong_fields(found: int, expected: int, text: str) -> str:
+    """What is wrong with a row of another number of fields than the header."""
+    cause = "is one missing?" if found < expected else "quote a field that holds the delimiter, or set data.delimiter"
+    return f"{found} fields, not {expected} ({shorten(text, 40)}); {cause}"
 
 
 def _refuse_stray_quotes(text: str, where: str, dialect: dict[str, Any]) -> None:
@@ -113,8 +136,13 @@ def _refuse_stray_quotes(text: str, where: str, dialect: dict[str, Any]) -> None
         for _ in reader:
             start = reader.line_num + 1
     except csv.Error as error:
-        problem = "is never closed" if "end of data" in str(error) else "is closed before the field's end"
-        raise InputError(
-            f"{where}, line {start}: a double quote is opened that {problem}; mend it, or set data.quoting=false to "
-            f"read double quotes as ordinary characters"
-        ) from error
+        raise InputError(f"{where}, line {start}: {stray_quote(error)}") from error
+
+
+def stray_quote(error: csv.Error) -> str:
+    """What the strict reader's complaint means."""
+    problem = "is never closed" if "end of data" in str(error) else "is closed before the field's end"
+    return (
+        f"a double quote is opened that {problem}; mend it, or set data.quoting=false to read double quotes as "
+        f"ordinary characters"
+    )

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import glob
 import gzip
-import io
 import logging
 import lzma
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 from datasets import DownloadConfig
-from datasets.utils.file_utils import cached_path, is_remote_url
+from datasets.utils.file_utils import cached_path, is_remote_url, xopen
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import listed, shorten
@@ -27,6 +28,12 @@ from hf_llm.data.splits import canonical
 
 logger = logging.getLogger(__name__)
 
+_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": lambda raw: pa.CompressedInputStream(raw, "zstd"),  # zstandard's reader takes a cut file for a whole one
+}
 COMPRESSIONS = (".gz", ".zst", ".zip", ".bz2", ".xz")
 
 
@@ -68,6 +75,15 @@ def _expand(source: str, key: str) -> list[str]:
     raise InputError(
         f"{key}={source}: no such file; {folder} has {listed(os.listdir(folder), os.path.basename(path))}"
     )
+
+
+def is_local(cfg: DataConfig) -> bool:
+    """Whether the rows lie in files of this machine, be they there or not."""
+    if not cfg.files:
+        return os.path.isdir(os.path.expanduser(str(cfg.path)))
+    given = cfg.files.values() if isinstance(cfg.files, dict) else [cfg.files]
+    sources = [source for value in given for source in (value if isinstance(value, (list, tuple)) else [value])]
+    return not any(is_remote_url(str(source)) for source in sources)
 
 
 def in_folder(folder: Path, cfg: DataConfig) -> dict[str, list[str]]:
@@ -157,48 +173,66 @@ def contents(file: str) -> Iterator[tuple[str, bytes]]:
         InputError: a URL cannot be fetched, or the file cannot be read or decompressed.
     """
     path = _fetched(file) if is_remote_url(file) else file
+    with readable(file), open(path, "rb") as raw:
+        for name, stream in _decompressed(file, raw):
+            yield name, stream.read()
+
+
+def streams(file: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """As `contents`, but open for reading piece by piece, a URL too: neither memory nor disk need hold the file.
+
+    What is wrong with the file is found while it is read: do that within `readable`.
+    """
+    with readable(file), _opened(file) as raw:
+        yield from _decompressed(file, raw)
+
+
+def _opened(file: str) -> IO[bytes]:
+    if not is_remote_url(file):
+        return open(file, "rb")
     try:
-        yield from _decompressed(file, Path(path).read_bytes())
+        return cast(IO[bytes], xopen(file, "rb"))
+    except Exception as error:
+        raise _unfetched(file, error) from error
+
+
+@contextlib.contextmanager
+def readable(file: str) -> Iterator[None]:
+    """Whatever keeps a file from being read, as an InputError that names it."""
+    try:
+        yield
     except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{file}: cannot be read: {shorten(str(error) or type(error).__name__, 150)}") from error
 
 
-def _decompressed(name: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
+def _decompressed(name: str, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
     ending = os.path.splitext(urlsplit(name).path if is_remote_url(name) else name)[1].lower()
     if ending == ".zip":
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        with zipfile.ZipFile(raw) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
             if not members:
                 raise InputError(f"{name}: the archive is empty")
             for member in members:
                 if member.flag_bits & 1:
                     raise InputError(f"{name}/{member.filename}: is encrypted; unpack the archive first")
-                yield f"{name}/{member.filename}", archive.read(member)
-    elif ending == ".gz":
-        yield name, gzip.decompress(raw)
-    elif ending == ".bz2":
-        yield name, bz2.decompress(raw)
-    elif ending == ".xz":
-        yield name, lzma.decompress(raw)
-    elif ending == ".zst":
-        yield name, _zstd(name, raw)
+                with archive.open(member) as stream:
+                    yield f"{name}/{member.filename}", stream
+    elif ending in _OPENERS:
+        with _OPENERS[ending](raw) as stream:
+            yield name, stream
     else:
         yield name, raw
-
-
-def _zstd(name: str, raw: bytes) -> bytes:
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(raw), read_across_frames=True) as reader:
-            return reader.read()
-    except zstandard.ZstdError as error:
-        raise InputError(f"{name}: cannot be read: {error}") from error
 
 
 def _fetched(url: str) -> str:
     """The path of a URL's cached copy (fetched again when the server's ETag says that it changed)."""
     try:
         return cached_path(url, download_config=DownloadConfig(disable_tqdm=True))
-    except Exception as error:  # fsspec back-ends raise what they like
-        raise InputError(f"{url}: cannot be fetched: {shorten(str(error) or type(error).__name__, 150)}") from error
+    except Exception as error:
+        raise _unfetched(url, error) from error
+
+
+def _unfetched(url: str, error: Exception) -> InputError:
+    """fsspec back-ends raise what they like."""
+    cause = error.__cause__ or error
+    return InputError(f"{url}: cannot be fetched: {shorten(str(cause) or type(cause).__name__, 150)}")

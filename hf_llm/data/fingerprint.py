@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, DatasetDict, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict
 
 BATCH = 10_000  # rows; bounds the memory, and has no influence on the hash
 
 
-def fingerprint(splits: DatasetDict | IterableDatasetDict) -> str | None:
-    """SHA-256 (hex) of every split's name, columns, label names and values, on any machine; None when streaming.
+_KNOWN: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # a run asks twice: for the cache, and for its record
+
+
+def fingerprint(rows: Dataset | DatasetDict | IterableDatasetDict) -> str | None:
+    """SHA-256 (hex) of columns, label names and values, and of the splits' names, on any machine; None when streaming.
 
     Unlike `Dataset._fingerprint`, it does not depend on how the data were read, cut into files or cached.
     """
-    if isinstance(splits, IterableDatasetDict):
+    if isinstance(rows, Dataset):
+        if rows not in _KNOWN:
+            _KNOWN[rows] = _of_content(rows)
+        return _KNOWN[rows]
+    if isinstance(rows, IterableDatasetDict):
         return None
+    return hashlib.sha256(repr([(split, fingerprint(rows[split])) for split in sorted(rows)]).encode()).hexdigest()
+
+
+def _of_content(dataset: Dataset) -> str:
     total = hashlib.sha256()
-    for split in sorted(splits):
-        dataset = splits[split]
-        for name in sorted(dataset.column_names):
-            feature = dataset.features[name]
-            names = feature.names if isinstance(feature, ClassLabel) else None
-            lengths, values = hashlib.sha256(), hashlib.sha256()
-            for batch in dataset.select_columns(name).with_format("arrow").iter(BATCH):
-                for chunk in batch.column(name).chunks:
-                    _update(lengths, values, chunk)
-            header = repr((split, name, len(dataset), names))
-            total.update(header.encode() + lengths.digest() + values.digest())
+    for name in sorted(dataset.column_names):
+        feature = dataset.features[name]
+        names = feature.names if isinstance(feature, ClassLabel) else None
+        lengths, values = hashlib.sha256(), hashlib.sha256()
+        for batch in dataset.select_columns(name).with_format("arrow").iter(BATCH):
+            for chunk in batch.column(name).chunks:
+                _update(lengths, values, chunk)
+        total.update(repr((name, len(dataset), names)).encode() + lengths.digest() + values.digest())
     return total.hexdigest()
 
 

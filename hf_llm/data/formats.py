@@ -7,6 +7,7 @@ pyarrow's readers, told that every column is text, do none of this, and are fast
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,15 +15,17 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from hf_llm.config import DataConfig, InputError
-from hf_llm.data.columns import Column, present, shorten
+from hf_llm.data.columns import Column, present
 from hf_llm.data.delimited import parse_delimited
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, from_table
+from hf_llm.data.tables import parse_table
 
 FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow")
+EMPTY = "the file is empty"
+BLANK = "the file is empty but for white space"
 ENDINGS = {**{f".{name}": name for name in FORMATS}, ".text": "txt", ".md": "txt", ".ndjson": "jsonl"}
 
 
@@ -33,11 +36,9 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
         InputError: the file is empty, cannot be decoded, is not of the format, or lacks a column.
     """
     if not raw or raw.isspace():
-        raise InputError(f"{where}: the file is empty")
-    if form == "parquet":
-        return _parquet(raw, where, columns)
-    if form == "arrow":
-        return _arrow(raw, where, columns)
+        raise InputError(f"{where}: {EMPTY}")
+    if form in ("parquet", "arrow"):
+        return parse_table(raw, where, form, columns)
     text = decode(raw, where, cfg.encoding)
     if form == "txt":
         return parse_text(text, where, columns, sample_by)
@@ -49,17 +50,30 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
 def decode(raw: bytes, where: str, encoding: str) -> str:
     """The text of a file, without a byte order mark."""
     try:
-        # a byte order mark is no part of the text; utf-8-sig reads files with and without
-        return raw.decode("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding)
-    except LookupError as error:
-        raise InputError(f"data.encoding={encoding}: no such encoding; utf-8, gb18030 and cp1252 are some") from error
+        return raw.decode(codec(encoding))
     except UnicodeError as error:
         start = getattr(error, "start", 0)
         line = raw.count(b"\n", 0, start) + 1
         raise InputError(
-            f"{where}, line {line}: byte {start + 1:,} of the file "
-            f"(0x{raw[start]:02x}) is not {encoding}; set data.encoding{_encoding_hint(raw, encoding)}"
+            f"{undecodable(where, line, start + 1, raw[start], encoding)}{_encoding_hint(raw, encoding)}"
         ) from error
+
+
+def codec(encoding: str) -> str:
+    """The codec of `data.encoding`: a byte order mark is no part of the text, and utf-8-sig reads files without too.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        "".encode(encoding)  # unlike codecs.lookup, refuses base64 and the like
+    except LookupError as error:
+        raise InputError(f"data.encoding={encoding}: no such encoding; utf-8, gb18030 and cp1252 are some") from error
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def undecodable(where: str, line: int, number: int, byte: int, encoding: str) -> str:
+    return f"{where}, line {line}: byte {number:,} of the file (0x{byte:02x}) is not {encoding}; set data.encoding"
 
 
 def _encoding_hint(raw: bytes, encoding: str) -> str:
@@ -75,12 +89,8 @@ def _encoding_hint(raw: bytes, encoding: str) -> str:
 
 
 def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str) -> Rows:
-    """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out.
-
-    They are the task's text column, whatever it is called: a run trained on a csv's `message` reads a txt as well.
-    """
-    column = next(column for column in columns if column.kind == "text")
-    present(columns, [column.source], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
+    """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out."""
+    column = text_column(columns, where)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if sample_by == "document":
@@ -92,9 +102,9 @@ def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str)
     keep = pc.not_equal(pc.utf8_trim_whitespace(documents), "")
     blank = len(documents) - pc.sum(keep).as_py()
     if blank == len(documents):
-        raise InputError(f"{where}: the file is empty but for white space")
+        raise InputError(f"{where}: {BLANK}")
     return Rows(
-        from_table(pa.table({column.source: documents.filter(keep) if blank else documents})),
+        from_table(pa.table({column: documents.filter(keep) if blank else documents})),
         where,
         numbers=np.nonzero(keep.to_numpy(zero_copy_only=False))[0] + 1 if blank else None,
         unit=sample_by,
@@ -102,29 +112,14 @@ def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str)
     )
 
 
-def _parquet(raw: bytes, where: str, columns: Sequence[Column]) -> Rows:
-    try:
-        file = pyarrow.parquet.ParquetFile(pa.BufferReader(raw))
-        columns = present(columns, file.schema_arrow.names, where)
-        table = file.read(columns=list(dict.fromkeys(column.source for column in columns)))
-    except pa.ArrowException as error:
-        raise InputError(f"{where}: not a Parquet file that can be read: {shorten(str(error), 150)}") from error
-    return _table(table, where)
+def text_column(columns: Sequence[Column], where: str) -> str:
+    """What a text file's only column is called.
 
+    It is the task's text column, whatever its name: a run trained on a csv's `message` reads a txt as well.
 
-def _arrow(raw: bytes, where: str, columns: Sequence[Column]) -> Rows:
-    """What `save_to_disk` writes (a stream) or an IPC file (Feather)."""
-    try:
-        is_file = raw.startswith(b"ARROW1")
-        buffer = pa.BufferReader(raw)
-        table = (pa.ipc.open_file(buffer) if is_file else pa.ipc.open_stream(buffer)).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{where}: not an Arrow file that can be read: {shorten(str(error), 150)}") from error
-    columns = present(columns, table.column_names, where)
-    return _table(table.select(list(dict.fromkeys(column.source for column in columns))), where)
-
-
-def _table(table: pa.Table, where: str) -> Rows:
-    if not len(table):
-        raise InputError(f"{where}: the file has no rows")
-    return Rows(from_table(table), where)
+    Raises:
+        InputError: another column is wanted too.
+    """
+    column = next(column for column in columns if column.kind == "text").source
+    present(columns, [column], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
+    return column

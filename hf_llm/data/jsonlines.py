@@ -77,7 +77,12 @@ def _json_message(error: Exception | None, where: str, labels: Sequence[str]) ->
     at = f"{where}, row {int(found[1]) + 1}" if found else where
     change = re.search(r"Column\(/(.+)\) changed from (\w+) to (\w+)", message)
     if change and change[1] in labels:
-        return f"{at}: column '{change[1]}' holds {change[3]} here and another type elsewhere; use one type for labels"
+        return f"{at}: {two_types(change[1], change[3])}"
     if change:
         return f"{at}: column '{change[1]}' holds {change[3]}, not {change[2]}"
     return f"{at}: not valid JSON: {message.split(' in row ')[0]}; give an object a line"
+
+
+def two_types(column: str, kind: str) -> str:
+    """What is wrong with a label of another type than those before it."""
+    return f"column '{column}' holds {kind} here and another type elsewhere; use one type for labels"

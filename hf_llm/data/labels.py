@@ -17,6 +17,9 @@ from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
 
+REAL = "is a real number; classes are text or whole numbers"
+KINDS = "a label is text, a whole number, or true or false"
+
 
 def encode(
     splits: Mapping[str, Sequence[Rows]], name: str, labels: Sequence[str] | None, origin: str, *, optional: bool
@@ -41,7 +44,7 @@ def encode(
         origin = "the train split" if "train" in splits else "the data"
     if labels is None:
         return
-    labels = _checked(labels, origin)
+    labels = checked(labels, origin)
     value_set = pa.array(labels, pa.string())
     unusable = False
     for part in parts:
@@ -49,10 +52,7 @@ def encode(
         if ids is not None and ids.null_count and not optional:
             index = pc.index(pc.is_null(ids), True).as_py()
             label = found[id(part)][index].as_py()
-            raise InputError(
-                f"{part.at(index)}: label '{shorten(str(label))}' is not one of {origin}: "
-                f"{listed(labels, near=str(label))}"
-            )
+            raise InputError(f"{part.at(index)}: {unlisted(str(label), labels, origin)}")
         unusable |= ids is None or bool(ids.null_count)
         if not unusable and ids is not None:
             column = pc.cast(ids, pa.int64())
@@ -64,6 +64,11 @@ def encode(
                 part.dataset = part.dataset.remove_columns(name)
     elif "train" in splits:
         _refuse_one_class([found[id(part)] for part in train], train[0])
+
+
+def unlisted(label: str, labels: Sequence[str], origin: str) -> str:
+    """What is wrong with a label that is none of the names."""
+    return f"label '{shorten(label)}' is not one of {origin}: {listed(labels, near=label)}"
 
 
 def _with_column(part: Rows, name: str, ids: pa.ChunkedArray, labels: list[str]):
@@ -86,9 +91,7 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
         whole = pc.equal(values, pc.floor(values))
         if not pc.all(whole).as_py():
             index = pc.index(whole, False).as_py()
-            raise InputError(
-                f"{part.at(index)}: label {values[index].as_py()} is a real number; classes are text or whole numbers"
-            )
+            raise InputError(f"{part.at(index)}: label {values[index].as_py()} {REAL}")
         try:
             return pc.cast(pc.cast(values, pa.int64()), pa.string())
         except pa.ArrowInvalid as error:
@@ -97,7 +100,7 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
         return pc.cast(values, pa.string())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(values, pa.string())
-    raise InputError(f"{part.where}: column '{name}' holds {kind}; a label is text, a whole number, or true or false")
+    raise InputError(f"{part.where}: column '{name}' holds {kind}; {KINDS}")
 
 
 def _class_label_names(parts: Sequence[Rows], name: str) -> list[str] | None:
@@ -114,7 +117,12 @@ def _sorted_names(columns) -> list[str]:
     return sorted(names)
 
 
-def _checked(labels: Sequence[object], origin: str) -> list[str]:
+def checked(labels: Sequence[object], origin: str) -> list[str]:
+    """Label names as text.
+
+    Raises:
+        InputError: one is there twice.
+    """
     names = [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]
     for name in names:
         if names.count(name) > 1:
@@ -125,10 +133,12 @@ def _checked(labels: Sequence[object], origin: str) -> list[str]:
 def _refuse_one_class(columns: Sequence[pa.ChunkedArray], part: Rows) -> None:
     names = _sorted_names(columns)
     if len(names) < 2:
-        raise InputError(
-            f"{part.where}: every row of the train split has the label '{shorten(names[0])}'; "
-            f"a classifier needs two classes at least"
-        )
+        raise InputError(f"{part.where}: {one_class(names[0])}")
+
+
+def one_class(name: str) -> str:
+    """What is wrong with a train split of one class."""
+    return f"every row of the train split has the label '{shorten(name)}'; a classifier needs two classes at least"
 
 
 def refuse_limit_to_one_class(train: Dataset, rows: int) -> None:
@@ -143,10 +153,15 @@ def refuse_limit_to_one_class(train: Dataset, rows: int) -> None:
     others = np.flatnonzero(labels != labels[0])
     if rows < len(labels) and not (labels[:rows] != labels[0]).any():
         name = train.features["label"].int2str(int(labels[0]))
-        raise InputError(
-            f"data.limits.train={rows}: the first {rows:,} rows of the train split all have the label "
-            f"{shorten(name)!r}; shuffle the file, or give data.limits.train={others[0] + 1} at least"
-        )
+        raise InputError(f"{limited_to_one_class(rows, name)}, or give data.limits.train={others[0] + 1} at least")
+
+
+def limited_to_one_class(rows: int, name: str) -> str:
+    """What is wrong with a limit that leaves train one class."""
+    return (
+        f"data.limits.train={rows}: the first {rows:,} rows of the train split all have the label "
+        f"{shorten(name)!r}; shuffle the file"
+    )
 
 
 def are_given(part: Rows, columns: Sequence[Column]) -> bool:

@@ -20,6 +20,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
+class Tally:
+    """What came of the rows of one file, or of one part of a data set, that is read a row at a time."""
+
+    read: int = 0
+    used: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # reason -> rows
+
+
+@dataclass
 class Rows:
     """The rows of one file or of one split of a Hub data set, with what a message needs to point at one of them."""
 
@@ -96,10 +105,13 @@ def _as_text(dataset: Dataset, column: Column, rows: Rows) -> Dataset:
         return dataset
     if pa.types.is_large_string(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
         return dataset.cast_column(column.name, Value("string"))
-    raise InputError(
-        f"{rows.where}: column '{column.source}' holds {kind}, not text; "
-        f"set data.columns.{column.name.removesuffix('_pair')} to a text column"
-    )
+    raise InputError(f"{rows.where}: {not_text(column, kind)}")
+
+
+def not_text(column: Column, kind: object) -> str:
+    """What is wrong with a text column of another type."""
+    key = column.name.removesuffix("_pair")
+    return f"column '{column.source}' holds {kind}, not text; set data.columns.{key} to a text column"
 
 
 def _problems(values: pa.ChunkedArray, column: Column, feature: object) -> dict[str, np.ndarray]:
@@ -115,14 +127,14 @@ def _problems(values: pa.ChunkedArray, column: Column, feature: object) -> dict[
     return problems
 
 
-def report(split: str, parts: Sequence[Rows], used: int, unit: str) -> None:
+def report(split: str, parts: Sequence[Rows | Tally], used: int, unit: str, note: str = "") -> None:
     """One INFO line for a split: rows read, used, and left out with the reason for each."""
     left_out: Counter[str] = Counter()
     for rows in parts:
         left_out.update(rows.left_out)
     read = sum(rows.read for rows in parts)
     why = "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) if left_out else ""
-    logger.info("%s: %s read, %s used%s", split, f"{read:,} {unit}{'s' * (read != 1)}", f"{used:,}", why)
+    logger.info("%s: %s read%s, %s used%s", split, f"{read:,} {unit}{'s' * (read != 1)}", note, f"{used:,}", why)
 
 
 def from_table(table: pa.Table) -> Dataset:

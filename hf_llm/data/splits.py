@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from hf_llm.config import DataConfig, InputError
+from hf_llm.config import DataConfig, InputError, nearest
 from hf_llm.data.columns import listed
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,33 @@ def renamed(found: dict[str, Any], cfg: DataConfig) -> dict[str, Any]:
         first[ours] = theirs
         result[ours] = value
     return {name: result[name] for name in sorted(result, key=lambda n: (NAMES.index(n) if n in NAMES else 3, n))}
+
+
+def wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConfig) -> list[str]:
+    """The splits to return, in the canonical order unless the caller names them.
+
+    Raises:
+        InputError: one that the caller names is not there, or there is none that is ours.
+    """
+    can_carve = "train" in found and cfg.validation_fraction > 0 and not cfg.streaming
+    there: list[str] = [name for name in NAMES if name in found or (name == "validation" and can_carve)]
+    if splits is None:
+        if not there:
+            raise InputError(
+                f"no train, validation or test split: choose among {', '.join(found)} by data.splits.train="
+            )
+        others = [name for name in found if name not in there]
+        if others and isinstance(cfg.files, dict):
+            hint = f"; did you mean data.files.{near}?" if (near := nearest(others[0], NAMES)) else ""
+            raise InputError(f"data.files.{others[0]}: no such split{hint} (train, validation, test)")
+        if others:
+            logger.info("splits left out: %s (data.splits can name them)", ", ".join(others))
+        return there
+    use = [canonical(name) for name in splits]
+    for name in use:
+        if name not in there and name not in found:
+            raise InputError(f"no {name} split; there are {', '.join(dict.fromkeys(there + found))}")
+    return use
 
 
 def carve(train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -126,6 +154,12 @@ def checked_limits(cfg: DataConfig) -> dict[str, int]:
             raise InputError(f"data.limits.{name}={rows!r}: give a whole number of rows, at least 1")
         limits[canonical(name)] = rows
     return limits
+
+
+def check_limited(limits: Iterable[str], found: Iterable[str]) -> None:
+    """Raises InputError where a limit is on a split that there is not."""
+    if unknown := set(limits) - {*NAMES, *found}:
+        raise InputError(f"data.limits.{min(unknown)}: no such split; there are {', '.join(found)}")
 
 
 def limited(splits: dict[str, Dataset], limits: dict[str, int]) -> dict[str, Dataset]:

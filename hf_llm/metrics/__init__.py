@@ -6,12 +6,11 @@ To add one, put a file in this folder with a subclass of `base.InMemoryMetric`; 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from hf_llm.config import InputError
+from hf_llm.config import InputError, nearest
 
 if TYPE_CHECKING:
     import evaluate
@@ -44,12 +43,12 @@ def load(name: str, **options: Any) -> evaluate.Metric:
         )
     registry = _registry()
     if name not in registry:
-        raise InputError(f"metric {name} is unknown{_nearest(name, registry)} (there are {', '.join(names())})")
+        raise InputError(f"metric {name} is unknown{_hint(name, registry)} (there are {', '.join(names())})")
     metric = registry[name]()
     known = metric.option_names()
     for option in options:
         if option not in known:
-            raise InputError(f"metric {name} has no option {option}{_nearest(option, known)}")
+            raise InputError(f"metric {name} has no option {option}{_hint(option, known)}")
     metric.options = options
     return metric
 
@@ -62,6 +61,6 @@ def _registry() -> dict[str, type]:
     return InMemoryMetric.registry
 
 
-def _nearest(name: str, names) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+def _hint(name: str, names) -> str:
+    near = nearest(name, names, cutoff=0.5)
+    return f"; did you mean {near}?" if near else ""

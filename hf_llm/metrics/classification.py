@@ -10,14 +10,13 @@ Keys: `accuracy`, `mcc`, `confusion_matrix`, and for precision, recall and f1 (h
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from hf_llm.config import InputError
+from hf_llm.config import InputError, nearest
 from hf_llm.metrics import load
 from hf_llm.metrics.base import InMemoryMetric
 
@@ -101,10 +100,8 @@ def _scores(
 ) -> dict[str, float]:
     ids, names = _classes(predictions, references, labels)
     if positive_label is not None and positive_label not in names:
-        near = difflib.get_close_matches(str(positive_label), names, n=1, cutoff=0)
-        raise InputError(
-            f"positive label {positive_label!r} is not a label; did you mean {near[0]!r}? There are {names}"
-        )
+        near = nearest(str(positive_label), names, cutoff=0)
+        raise InputError(f"positive label {positive_label!r} is not a label; did you mean {near!r}? There are {names}")
     report = {
         f"{name}_{average}": float(score(references, predictions, average=average, zero_division=0))
         for average in AVERAGES

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.config import InputError
+from hf_llm.config import InputError, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,28 +33,24 @@ class Task:
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""
         import torch
-        from transformers import TrainingArguments, get_scheduler
 
-        defaults = {
+        from hf_llm.tasks.arguments import training_arguments
+
+        defaults: dict[str, Any] = {
             "output_dir": str(output_dir),
             "dataloader_pin_memory": torch.cuda.is_available(),
         }
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
             defaults["greater_is_better"] = False
-        with complaints_as_input_errors():
-            args = TrainingArguments(**{**defaults, **trainer, "remove_unused_columns": False})  # collators choose
-            # a trial, for the true one would complain only once the data and the model are there
-            idle: Any = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
-            settings: Any = args.lr_scheduler_kwargs
-            get_scheduler(args.lr_scheduler_type, idle, 0, 1, scheduler_specific_kwargs=settings)
-        return args
+        # collators choose the columns
+        return training_arguments({**defaults, **trainer, "remove_unused_columns": False})
 
     def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
         """Refuse a `metric_for_best_model` that no evaluation will report, before any time is spent."""
         wanted = (args.metric_for_best_model or "loss").removeprefix("eval_")
         if wanted != "loss" and wanted not in (known := self.metric_names(labels)):
-            hint = f"; did you mean {close[0]}?" if (close := get_close_matches(wanted, known, n=1)) else ""
+            hint = f"; did you mean {near}?" if (near := nearest(wanted, known)) else ""
             raise InputError(f"trainer.metric_for_best_model={wanted}: not one of {', '.join(known)}{hint}")
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
@@ -87,17 +81,6 @@ class Task:
         raise NotImplementedError
 
 
-@contextlib.contextmanager
-def complaints_as_input_errors() -> Iterator[None]:
-    """What transformers refuses among the trainer's settings was the user's to give."""
-    try:
-        yield
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-
-
 def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], **settings: Any) -> Dataset:
     """`rows.map(function, …)`, found again on disk where the same rows were encoded with the same `key` before.
 
@@ -110,7 +93,7 @@ def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], *
     from hf_llm.data import fingerprint
 
     versions = [version(name) for name in ("hf_llm", "transformers", "tokenizers")]
-    text = json.dumps([fingerprint({"rows": rows}), key, versions])
+    text = json.dumps([fingerprint(rows), key, versions])
     name = hashlib.sha256(text.encode()).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_llm"
     folder.mkdir(parents=True, exist_ok=True)

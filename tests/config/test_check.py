@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from transformers import GPT2Config, TrainingArguments
+from transformers import AutoConfig, GPT2Config, TrainingArguments
 
 from hf_llm import InputError, compose
 from hf_llm.config import TrainConfig, check, declared
@@ -35,6 +35,20 @@ def test_the_fields_read_from_source_are_those_of_the_classes():
         "name_or_path",
     }
     assert "hidden_size" in declared.model_fields("gpt2")  # through attribute_map
+
+
+@pytest.mark.parametrize("arch", ["rnn", "fnn"])
+def test_the_fields_of_this_packages_own_architectures_are_known_without_torch(arch):
+    import hf_llm.models  # noqa: F401  registers them
+
+    fields = declared.model_fields(arch)
+    assert {name for name in vars(AutoConfig.for_model(arch)) if not name.startswith("_")} - set(fields) <= {
+        "transformers_version", "architectures", "torchscript", "name_or_path",
+    }  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"model.config.hidden_sise: no such key; did you mean model.config.hidden_size"
+    ):
+        check(plain(model__arch=arch, model__config={"hidden_sise": 3}), TrainConfig)
 
 
 def test_every_trainer_field_is_accepted_with_its_own_default():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llm import data
@@ -201,6 +202,12 @@ CASES = {
         {"files": "t.csv.gz"},
         ROWS,
         "t.csv.gz: cannot be read",
+    ),
+    "cut zst": (
+        {"t.csv.zst": zstandard.compress(GOOD.encode() * 99999)[:-20]},
+        {"files": "t.csv.zst", "labels": ["a", "b", "label"]},
+        ROWS,
+        "t.csv.zst: cannot be read",
     ),
     "broken zst": ({"t.csv.zst": b"not zstd"}, {"files": "t.csv.zst"}, ROWS, "t.csv.zst: cannot be read"),
     "broken zip": ({"t.zip": b"not a zip"}, {"files": "t.zip"}, ROWS, "t.zip: cannot be read"),
