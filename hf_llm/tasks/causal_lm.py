@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hf_llm.config import InputError
 from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class CausalLM(Task):
-    """Documents are packed into blocks, with an end-of-text token after each; no token of the corpus is left out."""
+    """Documents are packed into blocks, with an end-of-text token after each; no token of the corpus is left out.
+
+    With `carry_state` training reads the corpus as `streams` has it, in order: an epoch is not shuffled, and starts
+    with a state of zero. Evaluation stays within each block, so that its figures depend on no batch size or number of
+    processes; `hf-llm evaluate run=… task.block_size=N` reads further, with N the corpus's tokens all of it in one go.
+    """
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
@@ -25,6 +31,7 @@ class CausalLM(Task):
     special_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
 
     block_size: int = 256  # tokens the model sees at once
+    carry_state: bool = False  # train an RNN or FNN from the state that the block before left
 
     def longest_input(self) -> int:
         return self.block_size
@@ -48,6 +55,11 @@ class CausalLM(Task):
         for name, documents in raw.items():
             tokenize = partial(_tokenize, tokenizer=tokenizer)
             if isinstance(documents, IterableDataset):
+                if self.carry_state and name == "train":
+                    raise InputError(
+                        "task.carry_state=true: a row of the batch reads its own part of the corpus, whose length "
+                        "is not known of a stream: set data.streaming=false"
+                    )
                 blocks = {"documents": documents.map(tokenize, **settings), "block_size": self.block_size, **ends}
                 splits[name] = IterableDataset.from_generator(stream_blocks, gen_kwargs=blocks)
                 continue
@@ -63,9 +75,12 @@ class CausalLM(Task):
         tokenizer: PreTrainedTokenizerBase,
         **options: Any,
     ) -> Trainer:
+        from hf_llm.tasks import streams
         from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
         from hf_llm.tasks.packing import collate
 
+        if self.carry_state and "train" in splits:
+            streams.check(model, args)
         return LanguageModelTrainer(
             model,
             args,
@@ -73,6 +88,7 @@ class CausalLM(Task):
             eval_dataset=splits.get("validation"),
             processing_class=tokenizer,
             data_collator=collate,
+            carry_state=self.carry_state,
             **options,
         )
 

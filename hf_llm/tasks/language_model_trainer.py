@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EvalPrediction, PreTrainedModel, TrainingArguments
 
 from hf_llm.models import fused_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.packing import IGNORE_INDEX
+from hf_llm.tasks.streams import BlockStreams, CarriedState
 
 logger = logging.getLogger(__name__)
 
@@ -21,26 +23,72 @@ class LanguageModelTrainer(ExactTrainer):
 
     Args:
         fused: compute the loss without ever holding the (tokens x vocabulary) logits, where the model allows it.
+        carry_state: train on `streams.BlockStreams`, each batch from the state that the one before left. That state is
+            part of a checkpoint, as the random numbers are: a file per process.
     """
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        fused: bool = True,
+        carry_state: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(model, args, compute_metrics=_corpus_metrics, **kwargs)
         self.fused = fused
+        self.carry_state = carry_state
+        self.carried: CarriedState | None = None
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not self.carry_state:
+            return super().get_train_dataloader()
+        processes, size = self.accelerator.num_processes, self._train_batch_size
+        streams = BlockStreams(self.train_dataset, rows=size * processes)  # type: ignore[arg-type]
+        self.carried = CarriedState(streams.rows, processes, self.accelerator.process_index)
+        return self._get_dataloader(streams, "Training", size, SequentialSampler, is_training=True)
 
     def mean_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Negative log-likelihood per target, in nats."""
-        targets = inputs["shift_labels"]
-        inputs = _model_inputs(inputs)
+        if self.carried is None:
+            return self._loss_and_outputs(model, _model_inputs(inputs), inputs["shift_labels"], count)[0]
+        if isinstance(count, torch.Tensor):  # of this process alone it may be 0, where its streams have ended
+            count = count.clamp(min=1)
+        state = {"past_key_values": self.carried.before(inputs["position"]), "use_cache": True}
+        loss, outputs = self._loss_and_outputs(
+            model, {**_model_inputs(inputs), **state}, inputs["shift_labels"], count
+        )
+        self.carried.keep(outputs.past_key_values, inputs["position"])
+        return loss
+
+    def _loss_and_outputs(
+        self, model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor, count: torch.Tensor | int | None
+    ) -> tuple[torch.Tensor, Any]:
         smoothing = self.args.label_smoothing_factor
         if self.fused and not smoothing:
-            return fused_loss.causal_lm_loss(model, inputs, targets, count)
+            return fused_loss.loss_and_outputs(model, inputs, targets, count)
         outputs = model(**inputs)
         logits, targets = outputs.logits.float().flatten(0, 1), targets.flatten()  # (B·T, V), (B·T)
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
         loss = loss / ((targets != IGNORE_INDEX).sum() if count is None else count)
-        return loss + fused_loss.auxiliary_loss(model, outputs, targets, count)
+        return loss + fused_loss.auxiliary_loss(model, outputs, targets, count), outputs
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """With the other half of what a checkpoint holds of each process. Trainer's own state, which makes it one to
+        resume from, is written after."""
+        super()._save_rng_state(output_dir)
+        if self.carried is not None:
+            self.carried.save(output_dir)
+            self.accelerator.wait_for_everyone()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called before the first batch of a resumed training."""
+        super()._load_rng_state(checkpoint)
+        if self.carried is not None and checkpoint is not None:
+            self.carried.load(checkpoint, self.args.device)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -56,7 +104,8 @@ class LanguageModelTrainer(ExactTrainer):
 
 
 def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in batch.items() if name not in ("labels", "shift_labels", "counts")}
+    others = ("labels", "shift_labels", "counts", "position")
+    return {name: value for name, value in batch.items() if name not in others}
 
 
 def _corpus_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -124,7 +124,7 @@ def _inputs_and_targets(block: torch.Tensor, bos_token_id: int | None) -> dict[s
     return {"input_ids": block[:-1], "shift_labels": targets}
 
 
-def collate(blocks: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def collate(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack blocks to (B, T). Only the corpus's last block is shorter: it is padded on the right, where a causal
     model's earlier positions cannot see it, and carries no loss there; so neither mask nor pad token is needed."""
     batch = {
@@ -132,6 +132,11 @@ def collate(blocks: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         "shift_labels": _pad([block["shift_labels"] for block in blocks], IGNORE_INDEX),
     }
     batch["labels"] = batch["input_ids"]  # Trainer looks for this key before it counts the targets in shift_labels
+    if "position" in blocks[0]:  # of `streams.BlockStreams`, whose rows may end before the batch: no state of padding
+        batch["position"] = blocks[0]["position"]
+        mask = torch.stack([block["attention_mask"] for block in blocks])
+        if not mask.all():
+            batch["attention_mask"] = mask
     if "counts" in blocks[0]:
         batch["counts"] = torch.stack([torch.as_tensor(block["counts"]) for block in blocks])
     return batch

@@ -44,7 +44,7 @@ def built(arch, fields):
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(fused_loss, "_ROWS_PER_CHUNK", 7)
-    monkeypatch.setattr(fused_loss, "_LOGITS_PER_CHUNK", 1)
+    monkeypatch.setattr(fused_loss, "_FEW_LOGITS", 1)
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ torch.manual_seed(0)
 model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
     "gpt2", vocab_size=97, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=False,
     resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0))
-fused_loss._ROWS_PER_CHUNK, fused_loss._LOGITS_PER_CHUNK = 7, 1
+fused_loss._ROWS_PER_CHUNK, fused_loss._FEW_LOGITS = 7, 1
 ids = torch.randint(0, 97, (4, 12))
 shift = F.pad(ids, (0, 1), value=-100)[:, 1:]
 model(input_ids=ids, labels=ids).loss.backward()
