@@ -2,12 +2,17 @@
 
 import importlib
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 from toys import classifier, language_model, write_csv
 
-from hf_llm import InputError, compose, evaluate, train, training
+from hf_llm import InputError, compose, data, evaluate, tokenizer, train, training
+from hf_llm.config import DataConfig, TokenizerConfig
+from hf_llm.tasks.causal_lm import CausalLM
+from hf_llm.tasks.packing import IGNORE_INDEX
 
 LABELS = "data.labels=[colour,thing]"
 
@@ -69,3 +74,20 @@ def test_the_content_of_a_split_is_gone_through_once_for_cache_and_record(tmp_pa
     monkeypatch.setattr(module, "_of_content", lambda rows: seen.append(rows) or original(rows))
     train(compose(*language_model(tmp_path)))
     assert len(seen) == 2  # train and validation
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_every_dataloader_worker_reads_its_share_of_a_streamed_corpus(workers, tmp_path):
+    words = ("red", "blue", "green")
+    files = [tmp_path / f"{word}.txt" for word in words]
+    for file, word in zip(files, words, strict=True):
+        file.write_text(f"{word} one two\n" * 7)
+    cfg = DataConfig(files={"train": list(map(str, files))}, streaming=True, validation_fraction=0)
+    raw = data.load(cfg, CausalLM.columns, seed=0, sample_by="line")
+    task = CausalLM(block_size=16)
+    byte = tokenizer.load(TokenizerConfig(algorithm="byte"), None, special_tokens=task.special_tokens)
+    loader = DataLoader(task.encode(raw, byte)["train"], batch_size=None, num_workers=workers)
+    targets = [token for block in loader for token in block["shift_labels"] if token != IGNORE_INDEX]
+    expected = Counter("".join(f"{word} one two" * 7 for word in words))  # workers take turns block by block
+    assert Counter(byte.decode([token for token in targets if token != byte.eos_token_id])) == expected
+    assert targets.count(byte.eos_token_id) == 21

@@ -42,10 +42,10 @@ class CausalLM(Task):
         return list(language_modeling(1.0, tokens=1, words=1, num_bytes=1))
 
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
-        """Each split as blocks: `PackedBlocks`, or for a streamed corpus a streamed dataset of the same blocks."""
+        """Each split as blocks: `PackedBlocks`, or for a streamed corpus `StreamedBlocks`."""
         from datasets import Features, IterableDataset, List, Value
 
-        from hf_llm.tasks.packing import COUNTED, PackedBlocks, stream_blocks
+        from hf_llm.tasks.packing import COUNTED, PackedBlocks, StreamedBlocks
 
         features = Features({"input_ids": List(Value("int32")), **{name: Value("int64") for name in COUNTED}})
         settings = {"batched": True, "features": features, "remove_columns": ["text"]}
@@ -60,8 +60,7 @@ class CausalLM(Task):
                         "task.carry_state=true: a row of the batch reads its own part of the corpus, whose length "
                         "is not known of a stream: set data.streaming=false"
                     )
-                blocks = {"documents": documents.map(tokenize, **settings), "block_size": self.block_size, **ends}
-                splits[name] = IterableDataset.from_generator(stream_blocks, gen_kwargs=blocks)
+                splits[name] = StreamedBlocks(documents.map(tokenize, **settings), self.block_size, **ends)
                 continue
             tokenized = encode_cached(documents, tokenize, key, **settings, desc=f"tokenising {name}")
             splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch.nn.utils.rnn import pad_sequence
 
 COUNTED = ("num_words", "num_bytes", "num_unknown")  # of a document
@@ -88,10 +88,26 @@ class PackedBlocks(torch.utils.data.Dataset):
         return item
 
 
+class StreamedBlocks(torch.utils.data.IterableDataset):
+    """The same blocks from a stream of tokenised documents, holding one block at a time.
+
+    Of several dataloader workers each packs its own shards of the documents, and ends with a shorter block.
+    """
+
+    def __init__(
+        self, documents: IterableDataset, block_size: int, eos_token_id: int, bos_token_id: int | None = None
+    ):
+        self.documents = documents
+        self.options = {"block_size": block_size, "eos_token_id": eos_token_id, "bos_token_id": bos_token_id}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return stream_blocks(self.documents, **self.options)  # type: ignore[arg-type]
+
+
 def stream_blocks(
     documents: Iterable[dict[str, Any]], block_size: int, eos_token_id: int, bos_token_id: int | None = None
 ) -> Iterator[dict[str, list[int]]]:
-    """The same blocks from a stream of tokenised documents, holding one block at a time."""
+    """Blocks of at most `block_size` inputs; the last is filled up with ignored targets."""
     bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
     nothing = [0] * len(COUNTED)
     window, counts = [eos_token_id], nothing
