@@ -84,8 +84,9 @@ class FNNWindowLayer(FNNLayer):
         windows = torch.cat([x[:, k : k + T] for k in range(self.window)], dim=-1)  # (B, T, W·E)
         seen = windows
         if self.global_context:
-            total, read = state[1:] if state else (x.new_zeros(B, E, dtype=torch.float32), ends.new_zeros(B, 1))
-            left = nn.functional.pad(x[:, :T].float().cumsum(dim=1), (0, 0, 1, 0)) + total[:, None]  # (B, 1+T, E)
+            wide = torch.promote_types(x.dtype, torch.float32)  # a long sum in half precision would stop growing
+            total, read = state[1:] if state else (x.new_zeros(B, E, dtype=wide), ends.new_zeros(B, 1))
+            left = nn.functional.pad(x[:, :T].cumsum(dim=1, dtype=wide), (0, 0, 1, 0)) + total[:, None]  # (B, 1+T, E)
             count = (read + torch.arange(1, T + 1, device=x.device) - self.window).clamp(min=1)  # (B, T)
             seen = torch.cat([windows, (left[:, :T] / count[:, :, None]).to(x.dtype)], dim=-1)
             new += (left[torch.arange(B, device=x.device), ends], read + ends[:, None])

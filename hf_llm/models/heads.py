@@ -18,6 +18,7 @@ from transformers.modeling_outputs import (
     TokenClassifierOutput,
 )
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
 from .sequence import SequencePreTrainedModel, find_padding
@@ -36,6 +37,13 @@ class CausalLMHead(SequencePreTrainedModel):
 
     base_class: ClassVar[type[SequencePreTrainedModel]]
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (as transformers declares it)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Trainer's label smoothing compares logits with the next tokens for the classes named here, and for other
+        # classes with the tokens themselves.
+        if cls.config_class is not None:
+            MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(cls.config_class.model_type, cls.__name__)
 
     def __init__(self, config: Any):
         super().__init__(config)

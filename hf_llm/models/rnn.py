@@ -101,7 +101,10 @@ class RNNLayer(GradientCheckpointingLayer):
             for name, weight in self.cell.named_parameters()
             if name.startswith("weight_hh")
         }
-        return functional_call(self.cell, dropped, (x, past))
+        result = functional_call(self.cell, dropped, (x, past))
+        for name in dropped:  # the cell has a list of its weights too, where these would live on with their graph
+            setattr(self.cell, name, getattr(self.cell, name))
+        return result
 
 
 class RNNPreTrainedModel(SequencePreTrainedModel):

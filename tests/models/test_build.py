@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from toy_models import word_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from hf_llm.config import InputError, ModelConfig
 from hf_llm.models import build
@@ -15,15 +15,6 @@ from hf_llm.models import build
 CAUSAL, CLASSIFIER = "AutoModelForCausalLM", "AutoModelForSequenceClassification"
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2}
-
-
-def word_tokenizer(words=20, **special):
-    special = special or {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(special.values()))}
-    vocabulary |= {f"w{i}": len(vocabulary) + i for i in range(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 @pytest.fixture
