@@ -65,12 +65,13 @@ class FNNWindowLayer(FNNLayer):
         self.residual = False  # its input is not one vector
 
     def forward(  # type: ignore[override]
-        self, x: torch.Tensor, padding: Padding | None = None, state: tuple[torch.Tensor, ...] = ()
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """`x` (B, T, E) and the state -> (B, T, H), what each position saw (B, T, W·E), and the new state.
+        self, x: torch.Tensor, padding: Padding | None = None, *state: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """`x` (B, T, E) and the state -> (B, T, H), what each position saw (B, T, W·E), then the new state.
 
         The state: the last W−1 real embeddings (B, W−1, E), zeros before the first; and with the global context the
-        sum (B, E) of those before them, and the number of tokens read (B, 1).
+        sum (B, E) of those before them, and the number of tokens read (B, 1). It is no tuple of its own, where
+        reentrant checkpointing would not see that it has a gradient.
         """
         B, T, E = x.shape
         if padding is not None:
@@ -93,7 +94,7 @@ class FNNWindowLayer(FNNLayer):
         y = super().forward(seen)
         if padding is not None:
             y, windows = padding.restore(y), padding.restore(windows)
-        return y, windows, new
+        return y, windows, *new
 
 
 class FNNPreTrainedModel(SequencePreTrainedModel):
@@ -142,7 +143,7 @@ class FNNModel(FNNPreTrainedModel):
         padding = find_padding(attention_mask, T)
 
         state = cache.layers[0].states if cache is not None else ()
-        x, windows, new = self.layers[0](self.dropout(inputs_embeds), padding, state)
+        x, windows, *new = self.layers[0](self.dropout(inputs_embeds), padding, *state)
         for layer in self.layers[1:]:
             x = layer(x)
         if padding is not None and len(self.layers) > 1:
@@ -150,7 +151,7 @@ class FNNModel(FNNPreTrainedModel):
         if self.config.direct_connections:
             x = torch.cat([x, windows], dim=-1)
         if cache is not None and use_cache:
-            cache.layers[0].advance(new, num_tokens=T)
+            cache.layers[0].advance(tuple(new), num_tokens=T)
         return BaseModelOutputWithPast(last_hidden_state=x, past_key_values=cache if use_cache else None)
 
 

@@ -65,10 +65,13 @@ class RNNLayer(GradientCheckpointingLayer):
         self,
         x: torch.Tensor,
         padding: Padding | None = None,
-        state: tuple[torch.Tensor, ...] = (),
         use_cache: bool = False,
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """`x` (B, T, C) -> (B, T, H), and h (and c), (B, H), after the last real token of each row."""
+        *state: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """`x` (B, T, C) -> (B, T, H), then h (and c), (B, H), after the last real token of each row.
+
+        The state is no tuple of its own: reentrant checkpointing would not see that it has a gradient.
+        """
         past: Any = None
         if state:  # torch wants (1, B, H), in a tuple only where there is a c too
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
@@ -85,13 +88,13 @@ class RNNLayer(GradientCheckpointingLayer):
         if self.residual:
             y = y + x if padding is None else y + x * padding.is_real[:, :, None]
         if not use_cache:
-            return y, ()
+            return (y,)
         new = tuple(s[0] for s in (new if isinstance(new, tuple) else (new,)))
         if padding is not None:  # a row of nothing but padding has read nothing
             before = state or tuple(torch.zeros_like(s) for s in new)
             has_read = (padding.lengths > 0)[:, None]
             new = tuple(torch.where(has_read, after, s) for after, s in zip(new, before, strict=True))
-        return y, new
+        return y, *new
 
     def _run(self, x: Any, past: Any) -> tuple[Any, Any]:
         if not (self.training and self.weight_dropout):
@@ -157,9 +160,9 @@ class RNNModel(RNNPreTrainedModel):
         x = self._dropout(inputs_embeds)  # (B, T, E)
         for index, layer in enumerate(self.layers):
             state = cache.layers[index].states if cache is not None else ()
-            y, new = layer(x, padding, state, use_cache)
+            y, *new = layer(x, padding, use_cache, *state)
             if cache is not None and use_cache:
-                cache.layers[index].advance(new, num_tokens=T)
+                cache.layers[index].advance(tuple(new), num_tokens=T)
             x = self._dropout(y)
         return RNNModelOutput(
             last_hidden_state=x,

@@ -58,6 +58,20 @@ def test_gradient_checkpointing_changes_no_gradient(config, head, reentrant):
     assert len(runs) == 2 * config.num_hidden_layers  # each layer again, for the backward pass
 
 
+@every_language_model
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_keeps_the_gradient_through_the_state(config, reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        model, ids = built(config).train(), some_ids(B, T)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        cache = model(ids[:, :6], use_cache=True).past_key_values
+        model(ids[:, 6:], past_key_values=cache, use_cache=True).logits.square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("name", ["lstm", "fnn, global"])
 @pytest.mark.parametrize("head", ["language model", "texts", "tokens"])
 def test_compiled_it_is_the_same_model(name, head):

@@ -14,6 +14,8 @@ from transformers import (
 from hf_llm.models.fnn import FNNConfig
 from hf_llm.models.rnn import RNNConfig
 
+torch.set_num_threads(1)  # for so small products a second thread only waits, on a busy machine ten times as long
+
 V, B, T = 31, 3, 11
 PAD = V - 1
 
