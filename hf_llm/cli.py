@@ -20,6 +20,7 @@ from typing import Any
 from hf_llm.config import VERBS, InputError, check
 from hf_llm.config.check import nearest
 from hf_llm.help import overview, verb_help
+from hf_llm.interruption import Interrupted
 from hf_llm.overrides import prepare, swept_keys
 
 PACKAGE = Path(__file__).resolve().parent
@@ -77,11 +78,11 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if os.environ.get("HF_LLM_DEBUG"):
             raise
-        print("hf-llm: interrupted (the same training command goes on from its last checkpoint)", file=sys.stderr)
-        sys.exit(130)
+        print(f"hf-llm: {interrupt or 'interrupted'}", file=sys.stderr)
+        sys.exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
     except Exception as error:
         theirs = ("hydra", "omegaconf", "yaml")  # of reading the configuration, which is where they are used
         wrong_input = isinstance(error, InputError) or type(error).__module__.split(".")[0] in theirs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -67,22 +66,13 @@ def _draw(trainer: Any, metrics: Mapping[str, Any], folder: Path) -> None:
             plots.confusion_matrix(values["confusion_matrix"], trainer.labels, path, title=split)
 
 
-def training_metrics(trainer: Trainer) -> dict[str, Any]:
-    """Steps, the mean loss over all of them, and Trainer's figures of speed (of this process, if it resumed).
-
-    Trainer's own `train_loss` is over the steps since the last resume; the log has them all.
-    """
+def training_metrics(trainer: Any) -> dict[str, Any]:
+    """Steps, the mean loss over all of them, and Trainer's figures of speed (of this process, if it resumed)."""
     state = trainer.state
-    summary = next((entry for entry in reversed(state.log_history) if "train_loss" in entry), {})
-    logged = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
-    weighted = [(step - before, loss) for (before, _), (step, loss) in itertools.pairwise([(0, 0.0), *logged])]
-    resumed = not summary or trainer._initial_global_step > 0
-    steps = sum(count for count, _ in weighted)
+    summary: dict[str, Any] = next((entry for entry in reversed(state.log_history) if "train_loss" in entry), {})
     metrics: dict[str, Any] = {"steps": state.global_step}
-    if resumed and steps:
-        metrics["loss"] = sum(count * loss for count, loss in weighted) / steps
-    elif "train_loss" in summary:
-        metrics["loss"] = summary["train_loss"]
+    if trainer.mean_train_loss is not None:
+        metrics["loss"] = trainer.mean_train_loss
     for name in ("runtime", "samples_per_second"):
         if f"train_{name}" in summary:
             metrics[name] = summary[f"train_{name}"]

@@ -4,7 +4,7 @@ outputs/<run>/
   config.yaml          the resolved configuration; the same again resumes, another is refused
   environment.json     versions, git commit, data fingerprint, seed, command
   train.log            what was said
-  checkpoint-N/        Trainer's own, for resuming
+  checkpoint-N/        Trainer's own, for resuming (checkpoints.py)
   model/               weights (safetensors), config, tokenizer: `AutoModel….from_pretrained` loads it
   metrics.json         a run that has it is complete
   loss_curve.png       and for a classifier confusion_matrix.png and predictions.jsonl
@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
@@ -32,8 +33,21 @@ from filelock import FileLock, Timeout
 
 from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
 
+logger = logging.getLogger(__name__)
+
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
 NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
+
+# Trainer settings that change no weight: a resumed run may have others.
+FREE = (
+    *("logging_strategy", "logging_steps", "logging_first_step", "report_to", "disable_tqdm", "log_level", "run_name"),
+    *("save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "per_device_eval_batch_size"),
+    *("eval_accumulation_steps", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
+    *("dataloader_persistent_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"),
+)
+# Those that may change together, where a step is of as many rows as before (`check_layout`).
+LAYOUT = ("per_device_train_batch_size", "gradient_accumulation_steps", "auto_find_batch_size")
+CHANGEABLE = {f"trainer.{name}" for name in (*FREE, *LAYOUT)} | {"data.num_proc"}
 
 State = Literal["new", "unfinished", "complete"]
 
@@ -80,23 +94,28 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
     if len(folder.name.encode()) > 255:  # most file systems' limit, which is_file() would raise on
         raise InputError(f"cannot make the run directory {folder}: File name too long")
     if path.is_file() and _has_results(folder):
-        differing = _differences(load_raw_config(path), resolved)
-        if differing:
+        differing = differences(load_raw_config(path), resolved)
+        if refused := [text for key, text in differing.items() if key not in CHANGEABLE]:
             raise InputError(
-                f"{folder} holds a run with another configuration ({'; '.join(differing)}): "
+                f"{folder} holds a run with another configuration ({'; '.join(refused)}): "
                 "give this one a name of its own (run=NAME), or move that folder away"
             )
         return "complete" if (folder / METRICS).is_file() else "unfinished"
     if is_main_process() and folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise InputError(f"{folder} is not empty and holds no run: choose another name (run=NAME)")
     if is_main_process():
-        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write(path, text)
+            write_config(folder, cfg)
         except OSError as error:
             raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
     return "new"
+
+
+def write_config(folder: Path, cfg: TrainConfig) -> None:
+    """The resolved configuration, as data."""
+    if is_main_process():
+        write(folder / CONFIG, yaml.safe_dump(dataclasses.asdict(cfg), sort_keys=False, allow_unicode=True))
 
 
 def _has_results(folder: Path) -> bool:
@@ -112,13 +131,14 @@ def discard(folder: Path) -> None:
             folder.rmdir()
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> its value there and now, of every key that differs and says something about what the run is."""
     before, after = dict(_leaves(saved)), dict(_leaves(now))
-    return [
-        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
+    return {
+        key: f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and key not in NAMED
-    ]
+    }
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -151,19 +171,6 @@ def load_config(folder: Path) -> TrainConfig:
         return check(load_raw_config(folder / CONFIG), TrainConfig)
     except InputError as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error
-
-
-def last_good(folder: Path) -> str | None:
-    """The newest checkpoint with weights and a readable state, or None."""
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in checkpoints:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if any(checkpoint.glob("*.safetensors")):
-            return str(checkpoint)
-    return None
 
 
 def check_output(output: str | None) -> None:
@@ -214,10 +221,25 @@ def check_data_unchanged(folder: Path, fingerprint: str | None) -> None:
         raise InputError(f"{folder}: the data changed since this run began; start another (run=NAME), or restore it")
 
 
-def check_checkpoint(checkpoint: str) -> None:
-    """Raises InputError where `trainer.resume_from_checkpoint` names none."""
-    if not (Path(checkpoint) / "trainer_state.json").is_file():
-        raise InputError(f"trainer.resume_from_checkpoint={checkpoint}: no checkpoint there (no trainer_state.json)")
+def check_layout(checkpoint: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+    """Refuse to go on with other rows in a step; announce that they are spread in another way.
+
+    Args:
+        before, now: num_processes, per_device_train_batch_size, gradient_accumulation_steps; {} where unknown.
+
+    Raises:
+        InputError: the rows of a step are more or fewer now: the schedule and the place in the data would not fit.
+    """
+    if not before or all(before[name] == now[name] for name in now):
+        return
+    changed = ", ".join(f"{name}={now[name]} (it was {before[name]})" for name in now if before[name] != now[name])
+    rows = math.prod(before[name] for name in now)
+    if math.prod(now.values()) != rows:
+        raise InputError(
+            f"{checkpoint}: a step was of {rows} rows and would be of {math.prod(now.values())}, with {changed}: give "
+            "such values that processes x batch size x accumulation is the same, or start another run (run=NAME)"
+        )
+    logger.info("going on with %s: the same %d rows a step; the random numbers of dropout are others", changed, rows)
 
 
 def write(path: Path, text: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import console, libraries, runs
+from hf_llm import checkpoints, console, interruption, libraries, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def train(cfg: TrainConfig) -> Run:
 
     Raises:
         InputError: the data, the model or the configuration cannot be used, or the run's name is taken.
+        Interrupted: a signal came, Ctrl-C say; the same call goes on from a checkpoint.
     """
     console.set_up()
+    with interruption.watching():
+        return _opened(cfg)
+
+
+def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
     if runs.open_run(folder, cfg) == "complete":
         _check_data_unchanged(cfg, folder)
@@ -97,21 +104,51 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         max_length=task.longest_input(),
     )
     with complaints_as_input_errors():
-        trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
+        trainer = task.trainer(
+            model,
+            args,
+            splits,
+            tokenizer,
+            fused=cfg.model.fused_loss,
+            skip_nonfinite=cfg.nonfinite_loss == "skip",
+            callbacks=_callbacks(cfg),
+        )
     report.describe(trainer, splits)
 
-    checkpoint = args.resume_from_checkpoint or runs.last_good(folder)
     fingerprint = data.fingerprint(rows)
-    if checkpoint:
-        runs.check_checkpoint(checkpoint)
-        runs.check_data_unchanged(folder, fingerprint)
-        logger.info("resuming from %s", checkpoint)
+    checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)
+    runs.write_config(folder, cfg)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, fingerprint))
     with data.reporting(rows):
         trainer.train(resume_from_checkpoint=checkpoint)
     runs.save_model(trainer, folder)
     metrics = report.final(trainer, task, raw, splits, folder)
     return Run(folder, metrics, model, tokenizer, trainer)
+
+
+def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str | None) -> str | None:
+    """Where to go on from, if anywhere; the same on every process."""
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Any] = [None]
+    if runs.is_main_process():
+        checkpoints.recover(folder)
+        if given := trainer.args.resume_from_checkpoint:
+            checkpoints.check_given(given)
+        found = [given or checkpoints.last_good(folder)]
+    if trainer.args.world_size > 1:
+        broadcast_object_list(found)
+    (checkpoint,) = found
+    if checkpoint:
+        runs.check_data_unchanged(folder, fingerprint)
+        if not trainer.args.auto_find_batch_size:
+            runs.check_layout(checkpoint, checkpoints.facts(Path(checkpoint)).get("layout", {}), trainer.layout())
+        for change in runs.differences(runs.load_raw_config(folder / runs.CONFIG), dataclasses.asdict(cfg)).values():
+            logger.info("going on with another setting: %s", change)
+        logger.info("resuming from %s", checkpoint)
+        if cfg.trainer.get("save_only_model"):
+            logger.warning("%s has no optimizer state (trainer.save_only_model=true): it begins anew", checkpoint)
+    return checkpoint
 
 
 def _callbacks(cfg: TrainConfig) -> list[TrainerCallback]:

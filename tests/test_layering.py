@@ -8,14 +8,15 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "hf_llm"
-LEAVES = {"data", "tokenizer", "metrics", "models", "runs"}
+LEAVES = {"data", "tokenizer", "metrics", "models", "runs", "checkpoints"}
 ALLOWED = {
     "config": set(),
     **{leaf: {"config"} for leaf in LEAVES},
     "plots": set(),
+    "interruption": set(),
     "console": {"config", "runs"},
-    "tasks": LEAVES | {"config"},
-    "cli": {"config", "help", "overrides", "runs"},
+    "tasks": LEAVES | {"config", "interruption"},
+    "cli": {"config", "help", "interruption", "overrides", "runs"},
     "overrides": {"config", "help"},
     "help": set(),
     "__main__": {"cli"},

@@ -33,7 +33,7 @@ class Collator:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel):
         self.pad = DataCollatorWithPadding(tokenizer)
-        self.wanted = {*tokenizer.model_input_names, "labels"}
+        self.wanted = {*tokenizer.model_input_names, "labels", "row"}
         if not getattr(model.config, "type_vocab_size", 0):
             self.wanted.discard("token_type_ids")
 
@@ -87,7 +87,7 @@ class ClassificationTrainer(ExactTrainer):
     ) -> torch.Tensor:
         """Cross-entropy per row, in nats."""
         labels = inputs["labels"]
-        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits.float()
+        logits = model(**_model_inputs(inputs)).logits.float()
         loss = torch.nn.functional.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=self.args.label_smoothing_factor
         )
@@ -109,9 +109,9 @@ class ClassificationTrainer(ExactTrainer):
     ) -> Any:
         """Per row: the loss and the class (B,), and where asked the probability of each class (B, C)."""
         inputs = self._prepare_inputs(inputs)
-        labels = inputs.pop("labels", None)
+        labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**inputs).logits.float()
+            logits = model(**_model_inputs(inputs)).logits.float()
         if labels is None:
             labels = torch.full((len(logits),), -100, device=logits.device)
         losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -140,3 +140,7 @@ class ClassificationTrainer(ExactTrainer):
         order = np.argsort(np.asarray(encoded["row"]))
         _, classes, probabilities = cast(tuple[np.ndarray, ...], output.predictions)
         return classes[order], probabilities[order], output.metrics or {}
+
+
+def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in batch.items() if name not in ("labels", "row")}

@@ -27,6 +27,8 @@ class LanguageModelTrainer(ExactTrainer):
             part of a checkpoint, as the random numbers are: a file per process.
     """
 
+    item = "block"
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -104,7 +106,7 @@ class LanguageModelTrainer(ExactTrainer):
 
 
 def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    others = ("labels", "shift_labels", "counts", "position")
+    others = ("labels", "shift_labels", "counts", "position", "row")
     return {name: value for name, value in batch.items() if name not in others}
 
 

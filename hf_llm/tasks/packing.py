@@ -82,7 +82,7 @@ class PackedBlocks(torch.utils.data.Dataset):
         stop = min(start + self.block_size, self.num_tokens)
         window = self._tokens(start - 1, stop) if start else np.concatenate([self._prefix, self._tokens(0, stop)])
         block = torch.from_numpy(window.astype(np.int64))  # (T + 1,)
-        item = _inputs_and_targets(block, self.bos_token_id)
+        item = {**_inputs_and_targets(block, self.bos_token_id), "row": torch.tensor(index)}
         if self._counts is not None:
             item["counts"] = torch.from_numpy(self._counts[index])
         return item
@@ -153,6 +153,8 @@ def collate(blocks: list[dict[str, Any]]) -> dict[str, Any]:
         mask = torch.stack([block["attention_mask"] for block in blocks])
         if not mask.all():
             batch["attention_mask"] = mask
+    if "row" in blocks[0]:
+        batch["row"] = torch.stack([block["row"] for block in blocks])
     if "counts" in blocks[0]:
         batch["counts"] = torch.stack([torch.as_tensor(block["counts"]) for block in blocks])
     return batch

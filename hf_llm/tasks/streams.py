@@ -42,8 +42,8 @@ class BlockStreams(torch.utils.data.Dataset):
         return self.rows * (self.shortest + (self.longer > 0))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`input_ids`, `shift_labels` and `attention_mask`, all (block_size,), and `position`: t, the same in a
-        batch."""
+        """`input_ids`, `shift_labels` and `attention_mask`, all (block_size,), `row`, the block's place in the corpus,
+        and `position`: t, the same in a batch."""
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
         position, row = divmod(index, self.rows)
@@ -52,6 +52,7 @@ class BlockStreams(torch.utils.data.Dataset):
             "input_ids": torch.zeros(T, dtype=torch.int64),
             "shift_labels": torch.full((T,), IGNORE_INDEX),
             "attention_mask": torch.zeros(T, dtype=torch.bool),
+            "row": torch.tensor(-1),
         }
         if position < self.shortest + (row < self.longer):
             block = self.blocks[row * self.shortest + min(row, self.longer) + position]
@@ -59,6 +60,7 @@ class BlockStreams(torch.utils.data.Dataset):
             item["input_ids"][:size] = block["input_ids"]
             item["shift_labels"][:size] = block["shift_labels"]
             item["attention_mask"][:size] = True
+            item["row"] = block["row"]
         return {**item, "position": position}
 
 
