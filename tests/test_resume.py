@@ -1,5 +1,6 @@
-"""Stopped anywhere, the same command again ends as the run that was never stopped: weights, optimizer, logged losses."""
+"""Stopped anywhere, the same command again ends as the run that was never stopped, to the last bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ from transformers.trainer_pt_utils import safe_globals
 
 from hf_llm import InputError, checkpoints, compose, train
 from hf_llm.interruption import PREEMPTED, Interrupted
-from hf_llm.tasks.exact_trainer import ExactTrainer
+from hf_llm.tasks.classification_trainer import ClassificationTrainer
+from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
 
 TIMES = ("runtime", "per_second", "jit", "preparation")
 EVERY = [
@@ -31,7 +33,8 @@ def lm(folder, arch="gpt2", *more):
         *language_model(folder, arch),
         *EVERY,
         "data.sample_by=line",
-        "data.limits.train=80",
+        "data.limits.train=60",
+        "trainer.save_steps=5",
         "trainer.per_device_train_batch_size=8",
         *more,
     ]
@@ -73,15 +76,18 @@ def assert_same_run(whole, resumed):
 def stop_at(monkeypatch, method, call, number=signal.SIGTERM):
     """Send the process a signal in the middle of the n-th call of a Trainer's method, once."""
     calls = [0]
-    real = getattr(ExactTrainer, method)
 
-    def interrupted(self, *args, **kwargs):
-        calls[0] += 1
-        if calls[0] == call:
-            os.kill(os.getpid(), number)
-        return real(self, *args, **kwargs)
+    def interrupting(real):
+        def method(self, *args, **kwargs):
+            calls[0] += 1
+            if calls[0] == call:
+                os.kill(os.getpid(), number)
+            return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(ExactTrainer, method, interrupted)
+        return method
+
+    for owner in (LanguageModelTrainer, ClassificationTrainer):
+        monkeypatch.setattr(owner, method, interrupting(getattr(owner, method)))
 
 
 OPTIONS = {
@@ -145,17 +151,228 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("step", [1, 7, 14, 16])
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """Name of the options -> their folder and their whole run, trained once."""
+    runs = {}
+
+    def run(name):
+        if name not in runs:
+            folder = tmp_path_factory.mktemp("whole")
+            runs[name] = folder, train(compose(*OPTIONS[name](folder), "run=whole"))
+        return runs[name]
+
+    return run
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_run_that_a_signal_stopped_ends_as_if_never_stopped(tmp_path, monkeypatch, name, step):
-    options = OPTIONS[name](tmp_path)
-    whole = train(compose(*options, "run=whole"))
+@pytest.mark.parametrize("step", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 14, 16))])
+def test_a_run_that_a_signal_stopped_ends_as_if_never_stopped(never_stopped, monkeypatch, name, step):
+    folder, whole = never_stopped(name)
+    options = [*OPTIONS[name](folder), f"run=cut-{step}"]
     with monkeypatch.context() as patched:
         stop_at(patched, "training_step", step)
-        try:
-            train(compose(*options, "run=cut"))
-            assert name == "stopped early"  # it had stopped before
-        except Interrupted as stopped:
-            assert stopped.exit_code == PREEMPTED
-            assert (tmp_path / "outputs" / "cut" / f"checkpoint-{stopped.step}").is_dir()
-    assert_same_run(whole, train(compose(*options, "run=cut")))
+        stopped = pytest.raises(Interrupted) if step <= whole.metrics["train"]["steps"] else contextlib.nullcontext()
+        with stopped as caught:
+            train(compose(*options))
+    if caught is not None:
+        assert caught.value.exit_code == PREEMPTED
+        assert (folder / "outputs" / f"cut-{step}" / f"checkpoint-{caught.value.step}").is_dir()
+    assert_same_run(whole, train(compose(*options)))
+
+
+@pytest.mark.parametrize("name", ["evaluated each 4 steps", "best model", "stopped early", "classifier by length"])
+@pytest.mark.parametrize("call", [1, 3])
+def test_a_signal_in_an_evaluation_leaves_it_to_the_resumed_run(never_stopped, monkeypatch, name, call):
+    folder, whole = never_stopped(name)
+    options = [*OPTIONS[name](folder), f"run=evaluating-{call}"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, "prediction_step", call)
+        with pytest.raises(Interrupted):
+            train(compose(*options))
+    assert_same_run(whole, train(compose(*options)))
+
+
+def test_a_signal_between_steps_stops_at_once_and_loses_nothing(never_stopped, monkeypatch):
+    folder, whole = never_stopped("gpt2")
+    options = [*OPTIONS["gpt2"](folder), "run=final"]
+    with monkeypatch.context() as patched:  # in the evaluation after the training
+        stop_at(patched, "prediction_step", 1, signal.SIGINT)
+        with pytest.raises(Interrupted) as stopped:
+            train(compose(*options))
+    assert stopped.value.exit_code == 130
+    assert_same_run(whole, train(compose(*options)))
+
+
+def test_a_moved_run_still_finds_its_best_model(never_stopped, monkeypatch):
+    folder, whole = never_stopped("best model")
+    options = OPTIONS["best model"](folder)
+    with monkeypatch.context() as patched:
+        stop_at(patched, "training_step", 16)
+        with pytest.raises(Interrupted):
+            train(compose(*options, "run=here"))
+    (folder / "outputs" / "here").rename(folder / "outputs" / "there")
+    assert_same_run(whole, train(compose(*options, "run=there")))
+
+
+def damaged(checkpoint, how):
+    path = checkpoint / ("trainer_state.json" if how == "emptied" else "model.safetensors")
+    content = bytearray(path.read_bytes())
+    if how == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "emptied":
+        path.write_bytes(b"")
+    elif how == "one bit flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif how == "gone":
+        path.unlink()
+    elif how == "never sealed":
+        (checkpoint / "manifest.json").unlink()
+    elif how == "manifest cut short":
+        manifest = checkpoint / "manifest.json"
+        manifest.write_text(manifest.read_text()[:-20])
+
+
+HOW = ["cut short", "emptied", "one bit flipped", "gone", "never sealed", "manifest cut short"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_damaged_checkpoint_is_named_and_passed_over(never_stopped, monkeypatch, caplog, how):
+    folder, whole = never_stopped("gpt2")
+    name = how.replace(" ", "-")
+    options = [*OPTIONS["gpt2"](folder), f"run={name}"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, "training_step", 12)
+        with pytest.raises(Interrupted):
+            train(compose(*options))
+    newest = folder / "outputs" / name / "checkpoint-12"
+    damaged(newest, how)
+    said = []
+    monkeypatch.setattr(checkpoints.logger, "warning", lambda text, *values: said.append(text % values))
+    resumed = train(compose(*options))
+    assert any(str(newest) in line for line in said)
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(never_stopped, monkeypatch, error):
+    folder, whole = never_stopped("gpt2")
+    options = [*OPTIONS["gpt2"](folder), f"run=full-{type(error).__name__}"]
+    real = torch.save
+
+    def full(value, path, *args, **kwargs):
+        if ".checkpoint-10" in str(path):
+            Path(path).write_bytes(b"half")
+            raise error
+        return real(value, path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(
+            InputError, match=r"checkpoint-10 could not be saved .*; the last one, checkpoint-5, is whole"
+        ):
+            train(compose(*options))
+    run = folder / "outputs" / f"full-{type(error).__name__}"
+    assert [path.name for path in run.glob("*checkpoint-*")] == ["checkpoint-5"]
+    assert_same_run(whole, train(compose(*options)))
+
+
+def test_rotation_goes_by_step_and_keeps_the_newest_and_the_best(tmp_path):
+    for step in (5, 10, 15, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        os.utime(tmp_path / f"checkpoint-{step}", (1e9 - step, 1e9 - step))  # a clock that goes backwards
+    checkpoints.rotate(tmp_path, 2, newest=tmp_path / "checkpoint-15", best=str(tmp_path / "checkpoint-5"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "checkpoint-15"}
+
+
+def test_a_save_that_was_cut_off_while_it_replaced_a_checkpoint_loses_neither(tmp_path):
+    for name in ("checkpoint-5", ".checkpoint-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+    checkpoints.seal(tmp_path / "checkpoint-5", tmp_path / "checkpoint-7", {})
+    (tmp_path / "checkpoint-7").rename(tmp_path / ".checkpoint-7.replaced")  # cut off before the new one came
+    checkpoints.recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-7"]
+
+
+def test_settings_that_change_no_weight_may_change_between_stop_and_resume(never_stopped, monkeypatch):
+    folder, whole = never_stopped("gpt2")
+    options = [*OPTIONS["gpt2"](folder), "run=other-settings"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, "training_step", 7)
+        with pytest.raises(Interrupted):
+            train(compose(*options))
+    resumed = train(compose(*options, "trainer.logging_steps=1", "trainer.save_steps=9"))
+    steps = [entry["step"] for entry in logged(resumed) if "loss" in entry]
+    assert steps == [3, 6, *range(8, resumed.metrics["train"]["steps"] + 1)]
+    assert (resumed.folder / "checkpoint-27").is_dir()
+    assert "logging_steps: 1" in (resumed.folder / "config.yaml").read_text()
+    weights = [load_file(run.folder / "model" / "model.safetensors") for run in (whole, resumed)]
+    assert same(*weights)
+
+
+def test_rows_of_a_step_may_be_spread_in_another_way_but_not_be_others(never_stopped, monkeypatch):
+    folder, _ = never_stopped("gpt2")
+    still = [f"model.config.{name}_pdrop=0" for name in ("resid", "embd", "attn")]
+    options = [*OPTIONS["gpt2"](folder), *still]
+    whole = train(compose(*options, "run=still"))
+    with monkeypatch.context() as patched:
+        stop_at(patched, "training_step", 7)
+        with pytest.raises(Interrupted):
+            train(compose(*options, "run=spread"))
+    with pytest.raises(InputError, match=r"a step was of 8 rows and would be of 4"):
+        train(compose(*options, "run=spread", "trainer.per_device_train_batch_size=4"))
+    spread = ["trainer.per_device_train_batch_size=4", "trainer.gradient_accumulation_steps=2"]
+    resumed = train(compose(*options, "run=spread", *spread))
+    for one, other in zip(logged(whole), logged(resumed), strict=True):
+        assert one.get("loss") == pytest.approx(other.get("loss"), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path, monkeypatch):
+    options = lm(tmp_path)
+    real = LanguageModelTrainer.mean_loss
+    seen = []
+
+    def poisoned(self, model, inputs, count):
+        seen.append(inputs["row"].tolist())
+        return real(self, model, inputs, count) * (float("nan") if len(seen) == 7 else 1)
+
+    monkeypatch.setattr(LanguageModelTrainer, "mean_loss", poisoned)
+    with pytest.raises(InputError) as stopped:
+        train(compose(*options, "run=nan"))
+    rows = ", ".join(map(str, sorted(seen[6])))
+    assert f"step 7: the loss is not finite, in blocks {rows} of train" in str(stopped.value)
+    assert "checkpoint-5 is whole" in str(stopped.value)
+    seen.clear()
+    skipped = train(compose(*options, "run=skip", "nonfinite_loss=skip"))
+    assert skipped.metrics["train"]["steps"] == len(seen)
+    assert all(
+        torch.isfinite(tensor).all() for tensor in load_file(skipped.folder / "model" / "model.safetensors").values()
+    )
+    assert all(np.isfinite(entry["loss"]) for entry in logged(skipped) if "loss" in entry)
+
+
+def test_out_of_memory_takes_fewer_rows_at_once_and_the_same_in_a_step(never_stopped, monkeypatch, caplog):
+    folder, _ = never_stopped("gpt2")
+    still = [f"model.config.{name}_pdrop=0" for name in ("resid", "embd", "attn")]
+    options = [*OPTIONS["gpt2"](folder), *still, "trainer.auto_find_batch_size=true"]
+    whole = train(compose(*options, "run=fits"))
+    real = LanguageModelTrainer.training_step
+    calls = [0]
+
+    def small_memory(self, model, inputs, *args, **kwargs):
+        calls[0] += 1
+        if len(inputs["input_ids"]) > 3 and calls[0] > 3:  # a later step, after weights have changed
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(LanguageModelTrainer, "training_step", small_memory)
+    smaller = train(compose(*options, "run=small"))
+    assert checkpoints.facts(Path(checkpoints.last_good(smaller.folder)))["layout"] == {
+        "num_processes": 1,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+    }
+    for one, other in zip(logged(whole), logged(smaller), strict=True):
+        assert one.get("loss") == pytest.approx(other.get("loss"), rel=1e-5)

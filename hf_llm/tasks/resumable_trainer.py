@@ -77,7 +77,8 @@ class ResumableTrainer(Trainer):
             return False
         self._load_from_checkpoint(checkpoint)
         self.state = self._with_best_here(state)
-        self._total_loss_scalar = self._progress(checkpoint).get("total_loss", 0.0)
+        if progress := self._progress(checkpoint):
+            self._total_loss_scalar = progress["total_loss"] + progress["loss_since_logged"]
         if self._evaluation_is_due:
             self._determine_best_metric(self._evaluate(None, None), None)
             if state.best_global_step == state.global_step:
