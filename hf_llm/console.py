@@ -36,6 +36,7 @@ def log_file(path: Path) -> Iterator[None]:
         yield
         return
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # of a full disk other things complain
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     voices = [logger, logging.getLogger("transformers"), logging.getLogger("datasets")]
     for voice in voices:

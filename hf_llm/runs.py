@@ -243,10 +243,25 @@ def check_layout(checkpoint: str, before: Mapping[str, int], now: Mapping[str, i
 
 
 def write(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader finds the old file or the new one, never half of one."""
+    """Write aside, then rename: a reader finds the old file or the new one, never half of one.
+
+    Raises:
+        InputError: there is no room for it, or the folder cannot be written to.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be written, in a few words."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -270,11 +285,18 @@ def read_json(path: Path) -> Any:
 def save_model(trainer: Any, folder: Path) -> None:
     """Weights, config and tokenizer to `folder/model`, whole or not at all, without Trainer's pickled arguments."""
     aside = folder / f".{MODEL}"
-    trainer.save_model(str(aside))
-    if is_main_process():
-        (aside / "training_args.bin").unlink(missing_ok=True)
-        shutil.rmtree(folder / MODEL, ignore_errors=True)
-        aside.replace(folder / MODEL)
+    try:
+        trainer.save_model(str(aside))
+        if is_main_process():
+            (aside / "training_args.bin").unlink(missing_ok=True)
+            shutil.rmtree(folder / MODEL, ignore_errors=True)
+            aside.replace(folder / MODEL)
+    except Exception as error:  # torch, safetensors and tokenizers have each their own for a full disk
+        shutil.rmtree(aside, ignore_errors=True)
+        raise InputError(
+            f"{folder / MODEL} could not be saved ({reason(error)}): make room or mend the folder, then give the same "
+            "command, which goes on from the last checkpoint"
+        ) from error
 
 
 def environment(seed: int, data_fingerprint: str | None) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def damaged(drill: Drill) -> Iterator[Row]:
         if how == "gone":
             path.unlink()
         else:
-            path.write_bytes({"cut short": content[: len(content) // 3], "emptied": b""}.get(how, content))
+            path.write_bytes(bytes({"cut short": content[: len(content) // 3], "emptied": b""}.get(how, content)))
         process = drill.start(run)
         output, _ = process.communicate(timeout=PATIENCE)
         line = next((line for line in output.splitlines() if "passed over" in line), "NOT NOTICED")
@@ -230,7 +230,7 @@ def full(drill: Drill) -> Iterator[Row]:
     )
     process = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
     error = next((line for line in process.stderr.splitlines() if line.startswith("hf-llm:")), process.stderr[-200:])
-    kept = process.stdout.strip().splitlines()
+    kept = [line for line in process.stdout.splitlines() if "checkpoint-" in line]
     good = process.returncode == 2 and "could not be saved" in error and kept
     what = f"{shortened(error, drill)}; kept: {', '.join(Path(path).name for path in kept)}"
     yield Row(

@@ -254,7 +254,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(never_stopped, monkeypatc
     assert_same_run(whole, resumed)
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Exception("No space left (os error 28)")])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(never_stopped, monkeypatch, error):
     folder, whole = never_stopped("gpt2")
     options = [*OPTIONS["gpt2"](folder), f"run=full-{type(error).__name__}"]
@@ -274,6 +274,25 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(never_stoppe
             train(compose(*options))
     run = folder / "outputs" / f"full-{type(error).__name__}"
     assert [path.name for path in run.glob("*checkpoint-*")] == ["checkpoint-5"]
+    assert_same_run(whole, train(compose(*options)))
+
+
+def test_a_model_that_cannot_be_written_is_written_by_the_next_call(never_stopped, monkeypatch):
+    folder, whole = never_stopped("gpt2")
+    options = [*OPTIONS["gpt2"](folder), "run=full-model"]
+    with monkeypatch.context() as patched:
+        real = Path.replace
+        full = OSError(28, "No space left on device")
+
+        def replace(self, target):
+            if self.name == ".model":
+                raise full
+            return real(self, target)
+
+        patched.setattr(Path, "replace", replace)
+        with pytest.raises(InputError, match=r"model could not be saved \(No space left on device\)"):
+            train(compose(*options))
+    assert not list((folder / "outputs" / "full-model").glob("*model"))
     assert_same_run(whole, train(compose(*options)))
 
 

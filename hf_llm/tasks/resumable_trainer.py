@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerState
 
-from hf_llm import checkpoints
+from hf_llm import checkpoints, runs
 from hf_llm.config import InputError
 from hf_llm.interruption import WATCH, Interrupted
 from hf_llm.tasks import memory
@@ -117,7 +116,7 @@ class ResumableTrainer(Trainer):
                 checkpoints.seal(
                     aside / checkpoint.name, checkpoint, {"step": state.global_step, "layout": self.layout()}
                 )
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch raises a RuntimeError where the disk is full
+        except Exception as error:  # torch, safetensors and tokenizers have each their own for a full disk
             raise _not_written(checkpoint, error) from error
         finally:
             if self.args.should_save:
@@ -283,11 +282,11 @@ class _StopWhereSaved(TrainerCallback):
 
 
 def _not_written(checkpoint: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     last = checkpoints.folders(checkpoint.parent)
     here = f"the last one, {last[-1].name}, is whole" if last else "there is none before it"
     return InputError(
-        f"{checkpoint} could not be saved ({reason}); {here}: make room or mend the folder, then give the same command"
+        f"{checkpoint} could not be saved ({runs.reason(error)}); {here}: make room or mend the folder, then give the "
+        "same command"
     )
 
 
