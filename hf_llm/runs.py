@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
+NAMED = ("run", "runs_dir", "preflight")  # where a run is, and what is said of it before, is nothing that it is
 
 State = Literal["new", "unfinished", "complete"]
 

@@ -81,6 +81,7 @@ class TrainConfig:
     task: dict[str, Any] = field(default_factory=dict)  # name, and the options that the task's class declares
     trainer: dict[str, Any] = field(default_factory=dict)  # transformers.TrainingArguments, field by field
     early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
+    preflight: Literal["on", "only", "off"] = "on"  # say what is to be trained on what before; only: and stop there
 
 
 @dataclass
