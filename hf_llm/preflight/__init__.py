@@ -1,6 +1,6 @@
 """What is about to be trained on what, how large and how long it will be: said before any weight exists.
 
-`look` finds it out, `verdict.refuse` ends what cannot end well, `table.show` prints the rest. No random number is drawn:
+`look` finds it out, `table.show` prints it, and `verdict.refuse` ends what cannot end well. No random number is drawn:
 the weights of a run do not depend on whether it was looked at.
 """
 
@@ -17,7 +17,8 @@ import torch
 
 from hf_llm import models
 from hf_llm.config import TrainConfig
-from hf_llm.preflight import disk, memory, rows, schedule, table, verdict
+from hf_llm.preflight import disk, memory, schedule, table, verdict
+from hf_llm.preflight.rows import Lengths, Seen, label_counts, of_encoded, seen_in_train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 class Split:
     rows: int | None  # None of a stream
     items: int | None  # what batches are made of: rows, or blocks of a language model
-    lengths: rows.Lengths | None
-    seen: rows.Seen | None
+    lengths: Lengths | None
+    seen: Seen | None
 
 
 @dataclass
@@ -70,9 +71,9 @@ def look(
     Raises:
         InputError: the model cannot be built.
     """
-    seen = rows.seen_in_train(raw)
+    seen = seen_in_train(raw)
     found = {
-        name: Split(_size(raw[name]), _size(encoded), rows.of_encoded(encoded), seen.get(name))
+        name: Split(_size(raw[name]), _size(encoded), of_encoded(encoded), seen.get(name))
         for name, encoded in splits.items()
     }
     train = found["train"]
@@ -85,8 +86,14 @@ def look(
         mean = float(longest)
     plan = schedule.of(args, train.items, mean, getattr(task, "carry_state", False))
 
-    arguments = {"tokenizer": tokenizer, "labels": labels, "max_length": task.longest_input()}
-    sketch = partial(models.sketch, cfg.model, auto_model=task.auto_model, **arguments)
+    sketch = partial(
+        models.sketch,
+        cfg.model,
+        auto_model=task.auto_model,
+        tokenizer=tokenizer,
+        labels=labels,
+        max_length=task.longest_input(),
+    )
     with torch.device("meta"):
         model = sketch()
     size = min(args.per_device_train_batch_size, train.items or args.per_device_train_batch_size)
@@ -95,7 +102,7 @@ def look(
     result = Findings(
         unit="blocks" if blocks else "rows",
         splits=found,
-        labels=rows.label_counts(raw, labels) if labels else {},
+        labels=label_counts(raw, labels) if labels else {},
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
         trainable=model.num_parameters(only_trainable=True),

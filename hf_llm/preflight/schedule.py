@@ -1,4 +1,4 @@
-"""How many rows and tokens a step takes, and how many steps there will be: Trainer's own arithmetic, before it is made.
+"""How many rows and tokens a step takes, and how many steps there will be: Trainer's own arithmetic, done before.
 
 `Trainer.set_initial_training_values` and `get_total_train_batch_size` (transformers/trainer.py), and the lengths of a
 `DataLoader` and of accelerate's `BatchSamplerShard`.

@@ -42,8 +42,8 @@ def refuse(found: Findings, args: TrainingArguments) -> None:
     if memory.device.startswith("cuda") and memory.certain > memory.available:
         raise InputError(
             f"model: weights, gradients and optimizer take {bytes_as_text(memory.certain)}, and {memory.device} has "
-            f"{bytes_as_text(memory.available)}: take a smaller model, trainer.optim=adafactor, or spread it over more "
-            "devices (trainer.fsdp=true)"
+            f"{bytes_as_text(memory.available)}: take a smaller model, trainer.optim=adafactor, or spread it over "
+            "several (trainer.fsdp=true)"
         )
     least = disk.checkpoint if disk.saves and not disk.there else 0
     if disk.free < max(least, disk.model):
@@ -74,7 +74,7 @@ def _of_rows(found: Findings) -> list[str]:
             )
         if split.lengths is not None and split.lengths.cut and split.lengths.cut > MUCH_CUT * (split.rows or 0):
             share = 100 * split.lengths.cut / (split.rows or 1)
-            lines.append(f"{name}: {share:.0f} % of the rows are cut to task.max_length; raise it, if the model allows")
+            lines.append(f"{name}: {share:.0f} % of the rows are cut to task.max_length; raise it if you can")
     return lines
 
 
@@ -96,7 +96,8 @@ def _listed(names: list[str], most: int = 5) -> str:
 
 
 def _of_steps(found: Findings, args: TrainingArguments) -> list[str]:
-    plan, lines = found.schedule, []
+    plan = found.schedule
+    lines: list[str] = []
     if plan.steps is None:
         return lines
     if plan.steps < FEW_STEPS:
@@ -123,7 +124,7 @@ def _of_room(found: Findings) -> list[str]:
         lines.append(
             f"memory: about {bytes_as_text(memory.total)} of {bytes_as_text(memory.available)} on {memory.device}; "
             "lower trainer.per_device_train_batch_size (and raise trainer.gradient_accumulation_steps), or set "
-            "trainer.gradient_checkpointing=true"
+            "trainer.activation_checkpointing=true"
         )
     if disk.needed is not None and disk.needed > disk.free:
         lines.append(
