@@ -139,7 +139,7 @@ def _memory(
         optimizer=None if optimizer is None else optimizer // shares.optimizer,
         activations=memory.activation_bytes(sketch, args, size, longest),
         loss=memory.loss_bytes(model, args, size * longest, fused) if is_language_model else 0,
-        device=str(args.device),
+        device="cpu" if args.device.type == "cpu" else str(args.device),
         available=memory.available(args.device),
         sharded=shares.words,
     )

@@ -1,11 +1,11 @@
 """What a training step will hold in memory: an estimate, made before any weight exists.
 
 Weights, gradients and the optimizer's state are counted: the optimizer takes one step on torch's meta device, which
-has shapes and no numbers. The activations are what autograd keeps of one micro-batch, seen by its hooks while the model
-runs in a `FakeTensorMode` on the training's own device. So the kernels that the device has (fused attention or not),
-dropout masks and autocast are in it, where a formula (Korthikanti et al. 2022, *Reducing Activation Recomputation in
-Large Transformer Models*, equation 1) is of one architecture. The loss is by formula: its logits, their softmax and
-their gradient, 4 bytes each, of all tokens of the micro-batch or of those that the fused loss holds.
+has shapes and no numbers. The activations are what autograd keeps of one micro-batch, seen by its hooks while the
+model runs in a `FakeTensorMode` on the training's own device. So the kernels that the device has (fused attention or
+not), dropout masks and autocast are in it, where a formula (Korthikanti et al. 2022, *Reducing Activation
+Recomputation in Large Transformer Models*, equation 1) is of one architecture. The loss is by formula: its logits,
+their softmax and their gradient, 4 bytes each, of all tokens of the micro-batch or of those that the fused loss holds.
 Not in it: the libraries themselves, an evaluation, fragmentation, what a kernel needs while it works, a layer that
 checkpointing computes again. On a CPU the estimate was 0.8 to 1.0 of the peak of the process over what it held before
 the model was built, for gpt2, rnn, fnn and bert as conf/model has them.
@@ -109,12 +109,12 @@ def activation_bytes(
 
     kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     try:
-        with FakeTensorMode(), torch.device(args.device):
+        with FakeTensorMode(), torch.device("cpu" if args.device.type == "cpu" else args.device):  # no cpu:0
             model = sketch().train()
             if args.gradient_checkpointing:
                 # its newer name, which does not warn, is not in the first releases of transformers 5
                 enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-                options = dict(args.gradient_checkpointing_kwargs or {})  # Trainer's own parting of them
+                options: dict[str, Any] = dict(args.gradient_checkpointing_kwargs or {})  # type: ignore[arg-type]
                 which = {name: options.pop(name) for name in ("every_n_layers", "offload") if name in options}
                 enable(options or None, **which)
             weights = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}

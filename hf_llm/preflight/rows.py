@@ -50,14 +50,14 @@ def of_encoded(split: Any) -> Lengths | None:
     if hasattr(split, "document_lengths"):
         return lengths(split.document_lengths)
     if isinstance(split, Dataset) and "full_length" in split.column_names:
-        return lengths(np.asarray(split["full_length"]), np.asarray(split["length"]))
+        return lengths(_column(split, "full_length"), _column(split, "length"))
     return None
 
 
 def label_counts(raw: Mapping[str, Any], labels: list[str]) -> dict[str, dict[str, int]]:
     """Split -> label -> rows, for the splits whose labels are at hand."""
     return {
-        name: dict(zip(labels, np.bincount(np.asarray(rows["label"]), minlength=len(labels)).tolist(), strict=True))
+        name: dict(zip(labels, np.bincount(_column(rows, "label"), minlength=len(labels)).tolist(), strict=True))
         for name, rows in raw.items()
         if isinstance(rows, Dataset) and "label" in rows.column_names
     }
@@ -96,7 +96,12 @@ def seen_in_train(raw: Mapping[str, Any]) -> dict[str, Seen]:
 def _labels(rows: Dataset, count: int) -> np.ndarray | None:
     if "label" not in rows.column_names:
         return None
-    return np.asarray(rows.select(range(count))["label"])
+    return _column(rows, "label")[:count]
+
+
+def _column(rows: Dataset, name: str) -> np.ndarray:
+    """(rows,) numbers. `rows[name]` would be read one by one."""
+    return rows.with_format("numpy", columns=[name])[:][name]
 
 
 def _digests(rows: Dataset) -> np.ndarray:

@@ -42,17 +42,21 @@ def _rows(found: Findings, title: str) -> Table:
     blocks = found.unit == "blocks"
     lengths = [*(f"{share} %" for share in SHARES), "max"]  # so many per cent of the rows are no longer
     table = _table(
-        f"{title}: rows, their length in tokens, and how many stand in train too",
+        f"{title}: rows, their lengths in tokens, those seen in train",
         *("split", "rows", "tokens", *(["blocks"] if blocks else []), *lengths),
         *([] if blocks else ["cut"]),
         "seen",
     )
     for name, split in found.splits.items():
         tokens = split.lengths
-        cells = [_number(split.rows), _number(tokens and tokens.tokens), *([_number(split.items)] if blocks else [])]
+        cells = [
+            _number(split.rows),
+            _number(tokens.tokens if tokens else None),
+            *([_number(split.items)] if blocks else []),
+        ]
         cells += [_number(length) for length in (tokens.percentiles if tokens else [None] * len(lengths))]
         if not blocks:
-            cells.append(_number(tokens and tokens.cut))
+            cells.append(_number(tokens.cut if tokens else None))
         table.add_row(Text(name), *cells, _seen(found, name))
     return table
 
@@ -97,7 +101,7 @@ def figures(found: Findings) -> dict[str, str]:
     steps = "unknown" if plan.steps is None else f"{plan.steps:,}"
     if plan.steps_per_epoch is not None:
         steps += f" ({plan.steps_per_epoch:,} per epoch"
-        steps += f", {plan.epochs:.3g} epochs)" if plan.epochs is not None else ")"
+        steps += f", {plan.epochs:.3g} epoch{'s' * (plan.epochs != 1)})" if plan.epochs is not None else ")"
     if plan.warmup:
         steps += f", {plan.warmup:,} of warm-up"
     return {

@@ -98,7 +98,7 @@ def _listed(names: list[str], most: int = 5) -> str:
 def _of_steps(found: Findings, args: TrainingArguments) -> list[str]:
     plan = found.schedule
     lines: list[str] = []
-    if plan.steps is None:
+    if not plan.steps:
         return lines
     if plan.steps < FEW_STEPS:
         lines.append(f"{plan.steps} steps in all are few: raise the epochs, or lower the batch")

@@ -96,10 +96,11 @@ class TextClassification(Task):
                 continue
             settings = {"batched": True, "with_indices": True, "remove_columns": given}
             encoded = encode_cached(rows, tokenize, key, **settings, desc=f"tokenising {name}")
-            cut = int(np.sum(np.asarray(encoded["full_length"]) > np.asarray(encoded["length"])))
+            lengths = encoded.with_format("numpy", columns=["length", "full_length"])[:]  # not a row at a time
+            cut = int(np.sum(lengths["full_length"] > lengths["length"]))
             if cut:
                 logger.info("%s: %d of %d texts were cut to task.max_length=%d", name, cut, len(rows), self.max_length)
-            longest_first = np.argsort(-np.asarray(encoded["length"]), kind="stable")
+            longest_first = np.argsort(-lengths["length"], kind="stable")
             splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
 

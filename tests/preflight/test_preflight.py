@@ -85,6 +85,19 @@ def test_other_processes_than_the_first_say_nothing(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
+def test_two_processes_say_it_once_and_count_both(tmp_path):
+    from conftest import ROOT
+    from test_cli import TWO_PROCESSES, run
+
+    _, err = run(
+        [*TWO_PROCESSES, str(ROOT / "scripts" / "train.py"), *classifier(tmp_path), "preflight=only"], tmp_path
+    )
+    assert err.count("8 rows = 2 devices x 4 x 1 accumulated") == 1
+    assert "not accounted for" not in err
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_label_is_printed_as_it_stands(tmp_path, capsys):
     path = tmp_path / "odd.csv"
     path.write_text("label,text\n" + "[red],x y\n:cat:,z w\n" * 20)
@@ -114,7 +127,7 @@ def findings(tmp_path, said, kind=classifier, *options):
 def test_a_gpu_too_small_for_weights_and_optimizer_is_refused(tmp_path, said):
     found = findings(tmp_path, said)
     found.memory = dataclasses.replace(found.memory, device="cuda:0", available=found.memory.certain - 1)
-    with pytest.raises(InputError, match="weights, gradients and optimizer take .* cuda:0 has"):
+    with pytest.raises(InputError, match=r"weights, gradients and optimizer take .* cuda:0 has"):
         verdict.refuse(found, compose_args(tmp_path))
     found.memory.available += 1
     verdict.refuse(found, compose_args(tmp_path))
