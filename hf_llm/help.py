@@ -20,6 +20,7 @@ WANTED = {
         ("trainer.learning_rate=X", "any field of transformers.TrainingArguments"),
         ("trainer.max_steps=N", "stop after N steps, or trainer.num_train_epochs=N"),
         ("trainer.per_device_train_batch_size=N", "rows or blocks a step, on each device"),
+        ("preflight=only", "say what would be trained on what, its size and its steps, and stop; off: say nothing"),
     ],
     "evaluate": [
         ("run=NAME", "a run in outputs/, or a path to one"),

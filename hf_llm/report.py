@@ -1,4 +1,4 @@
-"""What a training reports: its size before, its metrics, pictures and predictions after."""
+"""What a training reports when it is done: its metrics, pictures and predictions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from hf_llm.tasks.base import Splits
 
 logger = logging.getLogger(__name__)
-
-
-def describe(trainer: Trainer, splits: Splits) -> None:
-    """One line on the model, one on the data: what is about to be trained on what."""
-    model: Any = trainer.model
-    logger.info(
-        "%s: %s parameters, %s tokens in the vocabulary, on %s",
-        type(model).__name__,
-        f"{model.num_parameters():,}",
-        f"{model.config.vocab_size:,}",
-        trainer.args.device,
-    )
-    for name, split in splits.items():
-        if hasattr(split, "num_tokens"):
-            logger.info("%s: %s blocks, %s tokens", name, f"{len(split):,}", f"{split.num_tokens:,}")
 
 
 def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Splits, folder: Path) -> dict[str, Any]:

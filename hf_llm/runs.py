@@ -36,7 +36,7 @@ from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictCon
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
+NAMED = ("run", "runs_dir", "preflight")  # where a run is, and what is said of it before, is nothing that it is
 
 # Trainer settings that change no weight: a resumed run may have others.
 FREE = (

@@ -22,7 +22,7 @@ class Run:
     """A finished run. `model`, `tokenizer` and `trainer` are there where it was trained in this process."""
 
     folder: Path
-    metrics: dict[str, Any]  # split -> metric -> value
+    metrics: dict[str, Any]  # split -> metric -> value; empty where preflight=only trained nothing
     model: PreTrainedModel | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     trainer: Trainer | None = None
@@ -42,6 +42,8 @@ def train(cfg: TrainConfig) -> Run:
 
 def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
+    if cfg.preflight == "only":
+        return _train(cfg, folder)  # which makes no folder
     if runs.open_run(folder, cfg) == "complete":
         _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
@@ -75,7 +77,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     from transformers import IntervalStrategy, set_seed
     from transformers import logging as transformers_logging
 
-    from hf_llm import data, models, report, tasks
+    from hf_llm import data, models, preflight, report, tasks
     from hf_llm import tokenizer as tokenizers
     from hf_llm.tasks.arguments import complaints_as_input_errors
     from hf_llm.tasks.base import held_out_in_memory, labels_of, texts_of
@@ -96,6 +98,10 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         args.eval_strategy = IntervalStrategy.NO
     labels = labels_of(raw)
     task.check_best_metric(args, labels)
+    if cfg.preflight != "off" and runs.is_main_process():
+        preflight.say(cfg, args, task, raw, splits, tokenizer, labels, folder)
+    if cfg.preflight == "only":
+        return Run(folder, {}, tokenizer=tokenizer)
     model = models.build(
         cfg.model,
         auto_model=task.auto_model,
@@ -113,7 +119,6 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
             skip_nonfinite=cfg.nonfinite_loss == "skip",
             callbacks=_callbacks(cfg),
         )
-    report.describe(trainer, splits)
 
     fingerprint = data.fingerprint(rows)
     checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)
@@ -163,5 +168,8 @@ def _callbacks(cfg: TrainConfig) -> list[TrainerCallback]:
 def train_command(cfg: TrainConfig) -> None:
     """`hf-llm train`: train, then show the metrics and where everything is."""
     run = train(cfg)
+    if cfg.preflight == "only":
+        console.say("nothing was trained (preflight=only)")
+        return
     console.show_metrics(run.metrics, title=str(run.folder))
     console.say(f"model, metrics, plots and log: {run.folder}/")

@@ -208,8 +208,8 @@ def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
         if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
             options += [ast.literal_eval(item) for item in getattr(node.slice, "elts", [node.slice])]
     if options:
-        if value is False and "no" in options:  # YAML 1.1 reads a bare `no` as false
-            value = "no"
+        if isinstance(value, bool):  # YAML 1.1 reads a bare `no` or `off` as false, and `on` as true
+            value = next((word for word in _BOOLEAN_WORDS[value] if word in options), value)
         if value in options or (value is None and "None" in names):
             return value
         mistakes.append(f"{key}: {_not_an_option(value, [str(option) for option in options])}")
@@ -225,6 +225,7 @@ def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
 
 
 _MISFIT = object()
+_BOOLEAN_WORDS = {True: ("yes", "on"), False: ("no", "off")}
 _PLAIN = {"None", "bool", "int", "float", "str", "list", "dict"}
 
 

@@ -82,6 +82,7 @@ class TrainConfig:
     trainer: dict[str, Any] = field(default_factory=dict)  # transformers.TrainingArguments, field by field
     nonfinite_loss: Literal["stop", "skip"] = "stop"  # what a step does whose loss or gradient is NaN or infinite
     early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
+    preflight: Literal["on", "only", "off"] = "on"  # say what is to be trained on what before; only: and stop there
 
 
 @dataclass

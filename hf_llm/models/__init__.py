@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, cast
@@ -23,6 +25,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ..config import InputError, ModelConfig
+from .causality import check_causal
 from .checkpoint import load_config, load_weights, quiet
 
 logger = logging.getLogger(__name__)
@@ -72,10 +75,7 @@ def build(
     if (cfg.arch is None) == (cfg.pretrained is None):
         found = "neither" if cfg.arch is None else "both"
         raise InputError(f"model: give model.arch or model.pretrained, one of them; here are {found}")
-    overrides = dict(cfg.config)
-    if labels is not None:
-        overrides["id2label"] = dict(enumerate(labels))
-        overrides["label2id"] = {label: index for index, label in enumerate(labels)}
+    overrides = {**cfg.config, **_label_names(labels)}
     if cfg.pretrained is not None:
         model = _from_checkpoint(cfg, auto_model, overrides, labels, max_length, trained)
     else:
@@ -83,9 +83,48 @@ def build(
             model = _from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
     _fit_tokenizer(model, tokenizer)
     if auto_model == "AutoModelForCausalLM":
-        _check_causal(model)
+        check_causal(model)
         model.loss_type = "ForCausalLM"  # transformers reads it off the class name, and warns about GPT2LMHeadModel
     return model
+
+
+def sketch(
+    cfg: ModelConfig,
+    *,
+    auto_model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: list[str] | None = None,
+    max_length: int | None = None,
+) -> PreTrainedModel:
+    """What `build` would make of the same arguments, with shapes and no numbers: on the device of the context that it
+    is called in, which is to be torch's "meta", or one of a `FakeTensorMode`. No weights are read, no random number
+    is drawn.
+
+    Raises:
+        InputError: as `build`, for all that can be known without the weights.
+    """
+    overrides = {**cfg.config, **_label_names(labels)}
+    auto = getattr(transformers, auto_model)
+    with quiet():
+        if cfg.pretrained is not None:
+            config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
+            _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
+            dtype = cfg.config.get("dtype") or torch.float32
+        else:
+            config, _ = _config_from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
+            dtype = config.dtype or torch.float32
+        model = auto.from_config(config, dtype=dtype)
+        if cfg.pretrained is not None:
+            _check_positions(model, cfg.pretrained, max_length)
+        if len(tokenizer) > cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return model
+
+
+def _label_names(labels: list[str] | None) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
 
 
 def _from_scratch(
@@ -95,6 +134,21 @@ def _from_scratch(
     overrides: dict[str, Any],
     length: int | None,
 ) -> PreTrainedModel:
+    config, capacity = _config_from_scratch(cfg, auto_model, tokenizer, overrides, length)
+    if capacity is not None:
+        logger.info("%s: positions raised from %d to %d, the length of the inputs", cfg.arch, capacity, length)
+    with _mistakes_of(cfg.arch):
+        return getattr(transformers, auto_model).from_config(config, dtype=config.dtype or torch.float32)
+
+
+def _config_from_scratch(
+    cfg: ModelConfig,
+    auto_model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    overrides: dict[str, Any],
+    length: int | None,
+) -> tuple[PreTrainedConfig, int | None]:
+    """The config, with positions for `length` tokens; and how many it had before, where these were too few."""
     assert cfg.arch is not None
     if cfg.arch not in CONFIG_MAPPING:
         near = get_close_matches(cfg.arch, CONFIG_MAPPING.keys(), n=3)
@@ -111,20 +165,27 @@ def _from_scratch(
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # the defaults are those of some other vocabulary
         overrides.setdefault(name, getattr(tokenizer, name))
 
-    auto = getattr(transformers, auto_model)
-    try:
+    with _mistakes_of(cfg.arch):
         config = AutoConfig.for_model(cfg.arch, **overrides)
         with torch.device("meta"):  # no memory and no random numbers: only to look at it
-            sketch = auto.from_config(config)
-        _check_memory(sketch, cfg.arch)
-        capacity = position_capacity(sketch)
-        if length is not None and capacity is not None and capacity < length:
-            _raise_positions(config, capacity, length, cfg)
-        return auto.from_config(config, dtype=config.dtype or torch.float32)
+            model = getattr(transformers, auto_model).from_config(config)
+        _check_memory(model, cfg.arch)
+        capacity = position_capacity(model)
+        if length is None or capacity is None or capacity >= length:
+            return config, None
+        _raise_positions(config, capacity, length, cfg)
+        return config, capacity
+
+
+@contextmanager
+def _mistakes_of(arch: str | None) -> Iterator[None]:
+    """What transformers and torch raise where a config makes no model, as an InputError."""
+    try:
+        yield
     except InputError:
         raise
     except KeyError as error:  # e.g. an activation function that there is not
-        raise InputError(f"model.config: {cfg.arch} cannot be built from it: there is no {error}") from error
+        raise InputError(f"model.config: {arch} cannot be built from it: there is no {error}") from error
     except (
         ValueError,
         TypeError,
@@ -134,7 +195,7 @@ def _from_scratch(
         RuntimeError,
         StrictDataclassError,
     ) as error:
-        raise InputError(f"model.config: {cfg.arch} cannot be built from it: {_one_line(error)}") from error
+        raise InputError(f"model.config: {arch} cannot be built from it: {_one_line(error)}") from error
 
 
 def _from_checkpoint(
@@ -149,13 +210,17 @@ def _from_checkpoint(
     config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
     _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
     model = load_weights(cfg.pretrained, cfg.revision, config, auto_model, cfg.config.get("dtype"), trained)
+    _check_positions(model, cfg.pretrained, length)
+    return model
+
+
+def _check_positions(model: PreTrainedModel, name: str, length: int | None) -> None:
     capacity = position_capacity(model)
     if length is not None and capacity is not None and capacity < length:
         raise InputError(
-            f"model.pretrained: {cfg.pretrained} has {capacity} positions, fewer than the {length} tokens of an "
+            f"model.pretrained: {name} has {capacity} positions, fewer than the {length} tokens of an "
             f"input; set task.block_size or task.max_length to at most {capacity}"
         )
-    return model
 
 
 def _check_purpose(config_class: type[PreTrainedConfig], what: str, auto_model: str) -> None:
@@ -187,7 +252,6 @@ def _raise_positions(config: PreTrainedConfig, capacity: int, length: int, cfg: 
             f"{length} of an input; raise it, or lower task.block_size or task.max_length"
         )
     text_config.max_position_embeddings += length - capacity
-    logger.info("%s: positions raised from %d to %d, the length of the inputs", cfg.arch, capacity, length)
 
 
 def _check_memory(sketch: PreTrainedModel, arch: str) -> None:
@@ -226,35 +290,6 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt
-
-
-@torch.no_grad()
-def _check_causal(model: PreTrainedModel) -> None:
-    """Refuse a "causal LM" that sees what it predicts: changing the last token must not change earlier logits."""
-    training = {module for module in model.modules() if module.training}
-    vocab = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
-    ids = torch.arange(8, device=model.device)[None] % vocab
-    other = ids.clone()
-    other[0, -1] = (other[0, -1] + 1) % vocab
-    model.eval()
-    try:
-        before, after = (model(input_ids=x).logits[0, :-1] for x in (ids, other))
-    except Exception as error:  # some architectures want longer or other inputs; nothing is known against them
-        logger.debug("no check that %s is causal: %s", model.config.model_type, error)
-        return
-    finally:
-        for module in training:
-            module.training = True
-    if not torch.allclose(before, after, atol=1e-4):
-        hint = (
-            "set model.config.is_decoder=true"
-            if hasattr(model.config, "is_decoder")
-            else "choose another architecture"
-        )
-        raise InputError(
-            f"model: {model.config.model_type} reads in both directions, so as a causal language model it would see "
-            f"the tokens it is to predict; {hint}, or use it for text_classification"
-        )
 
 
 def _one_line(error: Exception) -> str:

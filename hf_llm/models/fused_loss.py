@@ -129,6 +129,11 @@ def token_losses(model: nn.Module, inputs: Mapping[str, Any], shift_labels: torc
     return torch.cat(found).view_as(shift_labels)
 
 
+def rows_at_once(rows: int, vocabulary: int) -> int:
+    """Of how many of `rows` the fused loss holds the logits at a time."""
+    return rows if rows * vocabulary <= _FEW_LOGITS else min(rows, _ROWS_PER_CHUNK)
+
+
 def _chunks(hidden: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return zip(hidden.split(_ROWS_PER_CHUNK), targets.split(_ROWS_PER_CHUNK), strict=True)
 

@@ -46,6 +46,7 @@ class PackedBlocks(torch.utils.data.Dataset):
             documents = documents.flatten_indices()
         self._prefix = np.array([eos_token_id], dtype=np.int32)
         column = documents.data.column("input_ids")
+        self.document_lengths: np.ndarray = pc.list_value_length(column).to_numpy()  # tokens, with the end-of-text
         self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks if len(chunk)]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
         self.num_tokens = int(self._starts[-1])  # targets; the <eos> in front is input only
@@ -55,8 +56,7 @@ class PackedBlocks(torch.utils.data.Dataset):
 
     def _count_text(self, documents: Dataset) -> np.ndarray:
         """(blocks, 3): words, bytes and unknown tokens of the documents whose last token is a target of the block."""
-        lengths = pc.list_value_length(documents.data.column("input_ids")).to_numpy()
-        block = np.maximum(np.cumsum(lengths) - 1, 0) // self.block_size
+        block = np.maximum(np.cumsum(self.document_lengths) - 1, 0) // self.block_size
         counts = np.zeros((len(self), len(COUNTED)), dtype=np.int64)
         for column, name in enumerate(COUNTED):
             np.add.at(counts[:, column], block, np.asarray(documents[name]))

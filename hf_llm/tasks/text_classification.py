@@ -78,7 +78,8 @@ class TextClassification(Task):
         return classification_report(predicted, raw[split]["label"], names, self.positive_label, self.metrics)
 
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
-        """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens.
+        """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens; `full_length` is
+        what it would be if long texts were not cut.
 
         Splits other than train come sorted by length, which saves padding; `row` is the place in the raw split.
         """
@@ -86,7 +87,7 @@ class TextClassification(Task):
         from datasets import IterableDataset
 
         tokenize = partial(_tokenize, tokenizer=tokenizer, max_length=self.max_length)
-        key = ["text_classification", *tokenizer_key(tokenizer), self.max_length]
+        key = ["text_classification", "full_length", *tokenizer_key(tokenizer), self.max_length]
         splits: Splits = {}
         for name, rows in raw.items():
             given = list(rows.features or ())
@@ -95,10 +96,11 @@ class TextClassification(Task):
                 continue
             settings = {"batched": True, "with_indices": True, "remove_columns": given}
             encoded = encode_cached(rows, tokenize, key, **settings, desc=f"tokenising {name}")
-            cut = sum(encoded["cut"])
+            lengths = encoded.with_format("numpy", columns=["length", "full_length"])[:]  # not a row at a time
+            cut = int(np.sum(lengths["full_length"] > lengths["length"]))
             if cut:
                 logger.info("%s: %d of %d texts were cut to task.max_length=%d", name, cut, len(rows), self.max_length)
-            longest_first = np.argsort(-np.asarray(encoded["length"]), kind="stable")
+            longest_first = np.argsort(-lengths["length"], kind="stable")
             splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
 
@@ -131,7 +133,13 @@ def _tokenize(
     encoded = tokenizer(batch["text"], batch.get("text_pair"), truncation=True, max_length=max_length, verbose=False)
     columns = dict(encoded)
     columns["length"] = [len(ids) for ids in encoded["input_ids"]]
-    columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
+    columns["full_length"] = list(columns["length"])
+    cut = [index for index, encoding in enumerate(encoded.encodings) if encoding.overflowing]
+    if cut:  # mostly few; what is left over of a pair comes in combinations, which do not add up
+        texts = [batch["text"][index] for index in cut]
+        pairs = [batch["text_pair"][index] for index in cut] if "text_pair" in batch else None
+        for index, ids in zip(cut, tokenizer(texts, pairs, verbose=False)["input_ids"], strict=True):
+            columns["full_length"][index] = len(ids)
     columns["row"] = rows
     if "label" in batch:
         columns["labels"] = batch["label"]
