@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,10 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     runs.check_output(cfg.output)
     from hf_llm import data, report, saved
 
+    if cfg.input == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(
+            "input=-: several processes cannot share standard input; give input=FILE, or start one process"
+        )
     if cfg.input != "-" and not Path(cfg.input).is_file():
         raise InputError(f"input={cfg.input}: no such file")
     loaded = saved.load(cfg)
@@ -44,8 +49,10 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
 def predict_command(cfg: PredictConfig) -> None:
     """`hf-llm predict`: JSON lines, to standard output or a file."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predict(cfg))
+    if not runs.is_main_process():
+        return
     if cfg.output == "-":
         sys.stdout.write(lines)
-    elif runs.is_main_process():
+    else:
         runs.write(Path(cfg.output), lines)
         console.say(f"{lines.count(chr(10))} rows in {cfg.output}")

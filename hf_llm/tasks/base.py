@@ -39,6 +39,7 @@ class Task:
         defaults: dict[str, Any] = {
             "output_dir": str(output_dir),
             "dataloader_pin_memory": torch.cuda.is_available(),
+            "ddp_find_unused_parameters": False,  # a search through the graph at each step; heads use all they have
         }
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"

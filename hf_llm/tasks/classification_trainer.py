@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
@@ -15,9 +13,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from hf_llm.tasks.exact_trainer import ExactTrainer
+from hf_llm.tasks.sampling import IGNORE_INDEX, EpochSampler, LengthGroupedSteps
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,34 +37,6 @@ class Collator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return self.pad([{name: value for name, value in row.items() if name in self.wanted} for row in rows])
-
-
-class LengthGroupedBatches(Sampler[int]):
-    """Rows such that each `batch_size` of them are of like length, with the batches in random order.
-
-    transformers' own sampler leaves the batches of every fifty in order, the longest first. Where length tells
-    something of the label, training then sees one class for a while and forgets the other: of SMS spam, which is
-    longer, a BERT learns nothing in an epoch, and 99 % with the batches shuffled.
-
-    Each epoch has an order of its own that depends on the seed alone, so that a resumed epoch goes on in it.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's dataloader before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        rows = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
-        whole = len(rows) // self.batch_size  # a shorter batch stays the last
-        for batch in [*torch.randperm(whole, generator=generator).tolist(), whole]:
-            yield from rows[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
 class ClassificationTrainer(ExactTrainer):
@@ -91,18 +61,12 @@ class ClassificationTrainer(ExactTrainer):
         loss = torch.nn.functional.cross_entropy(
             logits, labels, reduction="sum", label_smoothing=self.args.label_smoothing_factor
         )
-        return loss / (len(labels) if count is None else count)
+        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "__len__"):
-            return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedBatches(dataset["length"], self.args.train_batch_size, seed)
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """In order: the split is sorted by length already, and Trainer's length-grouped sampler would shuffle it."""
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
+        if self.args.train_sampling_strategy == "group_by_length":
+            return LengthGroupedSteps(dataset["length"], **settings)
+        return super().epoch_sampler(dataset, **settings)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -113,7 +77,7 @@ class ClassificationTrainer(ExactTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**_model_inputs(inputs)).logits.float()
         if labels is None:
-            labels = torch.full((len(logits),), -100, device=logits.device)
+            labels = torch.full((len(logits),), IGNORE_INDEX, device=logits.device)
         losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         kept: tuple[torch.Tensor, ...] = (losses, logits.argmax(-1))
         if self.keep_probabilities:
@@ -125,7 +89,7 @@ class ClassificationTrainer(ExactTrainer):
 
         losses, classes = cast(tuple[np.ndarray, ...], prediction.predictions)[:2]
         labels = np.asarray(prediction.label_ids)
-        if (labels == -100).all():
+        if (labels == IGNORE_INDEX).all():
             return {}
         report = classification_report(classes, labels, self.labels, self.task.positive_label, self.task.metrics)
         return {"loss": float(np.mean(losses, dtype=np.float64)), **report}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_llm.tasks.finite_trainer import FiniteTrainer
+from hf_llm.tasks.sampling import ROWS_IN_TURN, EpochSampler, FilledRows, FilledSampler, FilledStream
+
+logger = logging.getLogger(__name__)
 
 
 class ExactTrainer(FiniteTrainer):
@@ -23,6 +29,11 @@ class ExactTrainer(FiniteTrainer):
         super().__init__(model, args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that Trainer counts the items
         self.loss_is_scaled_for_ga = True
+        if args.world_size > 1 and not args.average_tokens_across_devices:
+            logger.warning(
+                "trainer.average_tokens_across_devices=false: the loss is the mean over processes of their own means, "
+                "and so depends on their number"
+            )
 
     @abstractmethod
     def mean_loss(
@@ -37,10 +48,31 @@ class ExactTrainer(FiniteTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
+        if isinstance(num_items_in_batch, torch.Tensor):  # of this process alone there may be none
+            num_items_in_batch = num_items_in_batch.clamp(min=1)
         loss = self.mean_loss(model, inputs, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # DDP will average the gradients over processes
         return (loss, None) if return_outputs else loss
+
+    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
+        """The order of the rows that are trained on; `settings` are EpochSampler's, less the size."""
+        return EpochSampler(len(dataset), **settings)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy not in ("random", "group_by_length"):
+            return super()._get_train_sampler(dataset)
+        return self.epoch_sampler(
+            dataset,
+            step=self.get_total_train_batch_size(self.args),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            drop_last=self.args.dataloader_drop_last,
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """In order, where Trainer's length-grouped sampler would shuffle."""
+        return SequentialSampler(eval_dataset)
 
     def _get_dataloader(
         self,
@@ -50,11 +82,55 @@ class ExactTrainer(FiniteTrainer):
         sampler_fn: Any = None,
         is_training: bool = False,
         dataloader_key: str | None = None,
-    ) -> Any:
-        """`dataloader_drop_last` is about training: an evaluation is over every row."""
+    ) -> DataLoader:
+        """As Trainer's; but each row is in one batch of one process, and batches are filled up as `sampling` says.
+
+        A training on one process keeps its shorter last batch. An evaluation is over every row, whatever
+        `dataloader_drop_last` says, and its batches have the same rows on any number of processes.
+        """
+        accumulation = self.args.gradient_accumulation_steps
+        processes = self.get_total_train_batch_size(self.args) // (self._train_batch_size * accumulation)
+        together = batch_size if self.accelerator.split_batches else batch_size * processes
+        if isinstance(dataset, IterableDataset):
+            # an accumulated step that the stream's end cut short would be taken with the next epoch's first
+            return self._stream_loader(dataset, batch_size, together * (accumulation if is_training else 1))
+        sampler = sampler_fn(dataset) if sampler_fn is not None else SequentialSampler(dataset)
         drop_last = self.args.dataloader_drop_last
+        in_order = isinstance(sampler, SequentialSampler) and not (is_training and drop_last)
+        filled = (in_order or isinstance(sampler, EpochSampler)) and (processes > 1 or not is_training)
+        if filled:
+            dataset, sampler = FilledRows(dataset), FilledSampler(sampler, together)
         self.args.dataloader_drop_last = drop_last and is_training
         try:
-            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+            loader = super()._get_dataloader(
+                dataset, description, batch_size, lambda _: sampler, is_training, dataloader_key
+            )
         finally:
             self.args.dataloader_drop_last = drop_last
+        if filled:  # where accelerate finds it to tell it the epoch, in a resumed one too
+            loader.set_sampler(sampler)  # type: ignore[attr-defined]
+        return loader
+
+    def _stream_loader(self, rows: Any, batch_size: int, multiple: int) -> DataLoader:
+        args, accelerator = self.args, self.accelerator
+        workers = {
+            "num_workers": args.dataloader_num_workers,
+            "persistent_workers": args.dataloader_persistent_workers,
+            "multiprocessing_context": args.dataloader_multiprocessing_context,
+        }
+        if args.dataloader_num_workers:  # as many batches ahead as asked for
+            workers["prefetch_factor"] = (args.dataloader_prefetch_factor or 2) * -(-batch_size // ROWS_IN_TURN)
+        stream = FilledStream(rows, multiple, **workers)
+        loader = DataLoader(
+            stream, batch_size=batch_size, collate_fn=self.data_collator, pin_memory=args.dataloader_pin_memory
+        )
+        return prepare_data_loader(  # accelerator.prepare would have process 0 read for all
+            loader,
+            accelerator.device,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            split_batches=accelerator.split_batches,
+            put_on_device=accelerator.device_placement,
+            dispatch_batches=bool(accelerator.dispatch_batches),
+            non_blocking=accelerator.non_blocking,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from transformers import EvalPrediction, PreTrainedModel, TrainingArguments
 
 from hf_llm.models import fused_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
-from hf_llm.tasks.packing import IGNORE_INDEX
+from hf_llm.tasks.sampling import IGNORE_INDEX
 from hf_llm.tasks.streams import BlockStreams, CarriedState
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,6 @@ class LanguageModelTrainer(ExactTrainer):
         """Negative log-likelihood per target, in nats."""
         if self.carried is None:
             return self._loss_and_outputs(model, _model_inputs(inputs), inputs["shift_labels"], count)[0]
-        if isinstance(count, torch.Tensor):  # of this process alone it may be 0, where its streams have ended
-            count = count.clamp(min=1)
         state = {"past_key_values": self.carried.before(inputs["position"]), "use_cache": True}
         loss, outputs = self._loss_and_outputs(
             model, {**_model_inputs(inputs), **state}, inputs["shift_labels"], count
@@ -114,7 +113,8 @@ def _corpus_metrics(prediction: EvalPrediction) -> dict[str, float]:
     from hf_llm.metrics.language_modeling import language_modeling
 
     tokens, words, num_bytes, unknown = np.sum(prediction.label_ids, axis=0).tolist()
-    metrics = language_modeling(float(np.sum(prediction.predictions)), tokens=tokens, words=words, num_bytes=num_bytes)
+    loss = math.fsum(np.ravel(prediction.predictions))  # the same however many zeros fill the last batch
+    metrics = language_modeling(loss, tokens=tokens, words=words, num_bytes=num_bytes)
     if unknown:
         share = unknown / tokens
         logger.warning(

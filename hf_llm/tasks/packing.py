@@ -16,8 +16,9 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch.nn.utils.rnn import pad_sequence
 
+from hf_llm.tasks.sampling import IGNORE_INDEX
+
 COUNTED = ("num_words", "num_bytes", "num_unknown")  # of a document
-IGNORE_INDEX = -100  # no loss at this target: torch's cross_entropy and transformers agree on the number
 
 
 class PackedBlocks(torch.utils.data.Dataset):

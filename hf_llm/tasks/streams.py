@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from hf_llm.config import InputError
 from hf_llm.models.sequence import StateCache
-from hf_llm.tasks.packing import IGNORE_INDEX, PackedBlocks
+from hf_llm.tasks.packing import PackedBlocks
+from hf_llm.tasks.sampling import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments

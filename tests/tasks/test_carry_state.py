@@ -185,7 +185,7 @@ def test_a_process_whose_streams_have_ended_adds_nothing(tmp_path):
         "attention_mask": torch.zeros(2, T, dtype=torch.bool),
         "position": 0,
     }
-    loss = trainer.mean_loss(model, padding, torch.tensor(0))
+    loss = trainer.compute_loss(model, padding, num_items_in_batch=torch.tensor(0))
     loss.backward()
     assert loss.item() == 0.0
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
