@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from hf_llm.tasks.finite_trainer import FiniteTrainer
 from hf_llm.tasks.sampling import ROWS_IN_TURN, EpochSampler, FilledRows, FilledSampler, FilledStream
+from hf_llm.tasks.sharding import shard_on_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ class ExactTrainer(FiniteTrainer):
                 "trainer.average_tokens_across_devices=false: the loss is the mean over processes of their own means, "
                 "and so depends on their number"
             )
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        shard_on_cpu(self)
 
     @abstractmethod
     def mean_loss(
