@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 IMPLIED = {
     "data.files": "data=files",
     "data.path": "data=files",
+    "launcher.profile": "launcher=accelerate",
     "model.arch": "model=arch",
     "model.pretrained": "model=pretrained",
 }
@@ -27,7 +28,7 @@ IMPLIED = {
 # Keys whose value is text, though Hydra would read 2024_01_15 as the number 20240115 and 1e3 as 1000.
 TEXT = (
     *("run", "runs_dir", "input", "output", "prompts", "data.path", "data.files", "data.columns"),
-    *("model.pretrained", "tokenizer.pretrained"),
+    *("model.pretrained", "tokenizer.pretrained", "launcher.profile", "launcher.partition", "launcher.account"),
 )
 
 
@@ -38,6 +39,7 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
     a misspelt one. A group's choice that none of `folders` (conf/, and the user's own) has is taken out, and reported.
     """
     groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
+    groups -= {"accelerate"}  # accelerate's own files, which are no part of a configuration
     overrides = overrides + _implied(verb, overrides)
     rewritten, mistakes = [], []
     for given in overrides:

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = ("run", "runs_dir")  # where a run is says nothing about what it is
+NAMED = ("run", "runs_dir", "launcher")  # where a run is, and on which processes, says nothing about what it is
 
 State = Literal["new", "unfinished", "complete"]
 
@@ -117,7 +117,7 @@ def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in NAMED
+        if before.get(key) != after.get(key) and key.split(".")[0] not in NAMED
     ]
 
 

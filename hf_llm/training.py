@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import console, libraries, runs
+from hf_llm import console, distributed, libraries, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def train(cfg: TrainConfig) -> Run:
         InputError: the data, the model or the configuration cannot be used, or the run's name is taken.
     """
     console.set_up()
+    cfg = distributed.agreed(cfg)
     folder = runs.directory(cfg)
-    if runs.open_run(folder, cfg) == "complete":
+    if distributed.of_rank_0(lambda: runs.open_run(folder, cfg)) == "complete":
         _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))

@@ -1,0 +1,158 @@
+"""`launcher=slurm`: the training as a Slurm job, through submitit (the optional extra `slurm`).
+
+What submitit pickles is a `Job`: a few strings, and no object of the training. On the cluster each of the job's tasks
+starts one `python -m hf_llm.worker`, with the environment of torch.distributed. Told by Slurm that its time is over,
+or that it has to make room, the job has its workers save, and is queued again: the run directory is where it goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_llm import console, runs
+from hf_llm.config import InputError, LauncherConfig, TrainConfig
+from hf_llm.processes import PREEMPTED
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor
+    from submitit import Job as SubmittedJob
+    from submitit.core.utils import DelayedSubmission
+
+SAVING_TIME = 120  # seconds before the end of its time at which a job is told to save
+
+
+@dataclasses.dataclass
+class Job:
+    """One task of the Slurm job: `job` is the text of a worker's file (`worker.job_text`)."""
+
+    job: str
+    launcher: LauncherConfig
+
+    def __call__(self) -> None:
+        """Train to the end. Exits with the worker's code where it failed."""
+        self._told = False
+        environment = self._environment()
+        with tempfile.TemporaryDirectory(prefix="hf_llm-") as folder:
+            path = Path(folder) / "job.yaml"
+            path.write_text(self.job, encoding="utf-8")
+            self._worker = subprocess.Popen(
+                [sys.executable, "-m", "hf_llm.worker", str(path)], env=environment, start_new_session=True
+            )
+            with self._handing_on_the_signal():
+                code = self._worker.wait()
+        if code and not (code == PREEMPTED and self._told):
+            sys.exit(code if code > 0 else 128 - code)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit on rank 0 before it queues the job again: the same job, once the worker has saved."""
+        from submitit.helpers import DelayedSubmission
+
+        self._save()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._worker.wait(SAVING_TIME - 10)
+        return DelayedSubmission(Job(self.job, self.launcher))
+
+    def _save(self) -> None:
+        self._told = True
+        if self._worker.poll() is None:
+            self._worker.send_signal(signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def _handing_on_the_signal(self) -> Any:
+        """submitit listens on each task, and asks that of rank 0 alone to checkpoint; all of them have to save."""
+        from submitit.core.job_environment import JobEnvironment
+
+        number = JobEnvironment._usr_sig()
+        submitits: Any = signal.getsignal(number)
+
+        def handler(number: int, frame: Any) -> None:
+            self._save()
+            if callable(submitits):
+                submitits(number, frame)
+
+        signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            signal.signal(number, submitits)
+
+    def _environment(self) -> dict[str, str]:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        task = TorchDistributedEnvironment()
+        if task.world_size == 1 and not self.launcher.profile:
+            return {**os.environ, "HF_LLM_PARENT": str(os.getpid())}
+        variables: dict[str, str] = dict(os.environ)
+        if self.launcher.profile:
+            from hf_llm.accelerate_profiles import arguments, environment
+
+            one = dataclasses.replace(self.launcher, num_processes=task.world_size, num_machines=1)
+            variables = environment(arguments(one))
+        return {
+            **variables,
+            "MASTER_ADDR": task.master_addr,
+            "MASTER_PORT": str(task.master_port),
+            "RANK": str(task.rank),
+            "WORLD_SIZE": str(task.world_size),
+            "LOCAL_RANK": str(task.local_rank),
+            "LOCAL_WORLD_SIZE": str(task.local_world_size),
+            "HF_LLM_PARENT": str(os.getpid()),
+        }
+
+
+def submit_command(cfg: TrainConfig) -> None:
+    """`hf-llm train launcher=slurm`: queue the job, and say where it writes."""
+    job = submit(cfg)
+    console.say(f"job {job.job_id}: run {runs.directory(cfg)}/, log {job.paths.stderr}")
+
+
+def submit(cfg: TrainConfig) -> SubmittedJob[None]:
+    """Queue the training as a Slurm job.
+
+    Raises:
+        InputError: submitit or Slurm is not there, or refuses the settings.
+    """
+    from hf_llm.worker import job_text
+
+    return executor(cfg).submit(Job(job_text(cfg), cfg.launcher))
+
+
+def executor(cfg: TrainConfig) -> AutoExecutor:
+    """submitit's executor, with the settings of `cfg.launcher`."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError("launcher=slurm needs the package submitit: pip install 'hf_llm[slurm]'") from error
+    launcher = cfg.launcher
+    folder = Path(launcher.folder or f"{cfg.runs_dir}/.submitit/%j").absolute()
+    given = {
+        "name": runs.directory(cfg).name,
+        "timeout_min": launcher.timeout_min,
+        "nodes": launcher.nodes,
+        "gpus_per_node": launcher.gpus_per_node,
+        "tasks_per_node": launcher.tasks_per_node or launcher.gpus_per_node or 1,
+        "cpus_per_task": launcher.cpus_per_task,
+        "mem_gb": launcher.mem_gb,
+        "slurm_partition": launcher.partition,
+        "slurm_account": launcher.account,
+        "slurm_additional_parameters": launcher.additional_parameters or None,
+        "slurm_signal_delay_s": SAVING_TIME,
+        "slurm_srun_args": ["--kill-on-bad-exit=1"],  # one that fails ends the job, on all nodes
+    }
+    try:
+        chosen = submitit.AutoExecutor(folder=folder, cluster=launcher.cluster, slurm_max_num_timeout=1000)
+        chosen.update_parameters(**{key: value for key, value in given.items() if value is not None})
+    except (RuntimeError, ValueError, NameError, TypeError, OSError) as error:
+        text = " ".join(str(error).split())
+        if "srun" in text:
+            text = "there is no Slurm on this machine (no srun): run the command where jobs are submitted from"
+        raise InputError(f"launcher=slurm: {text}") from error
+    return chosen
