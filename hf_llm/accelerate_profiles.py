@@ -43,7 +43,9 @@ def plan(launcher: LauncherConfig) -> Iterator[Plan]:
     total = int(args.num_processes)
     local, rest = divmod(total, machines)
     if rest or not local:
-        raise InputError(f"launcher.num_processes={total} are on all machines together: not the same number on each of {machines}")
+        raise InputError(
+            f"launcher.num_processes={total}: of all machines together, and each of {machines} has as many as the others"
+        )
     if not 0 <= machine < machines:
         raise InputError(f"launcher.machine_rank={machine}: machines are counted from 0, and there are {machines}")
     _check_devices(args, launcher, local)
@@ -178,7 +180,7 @@ def _check_devices(args: argparse.Namespace, launcher: LauncherConfig, local: in
         raise InputError(f"launcher.profile={name} needs the package deepspeed: pip install deepspeed")
     needs_gpus = (args.multi_gpu or args.use_fsdp or args.use_deepspeed) and not args.use_cpu
     if needs_gpus and not torch.accelerator.is_available():
-        raise InputError(f"launcher.profile={name} needs GPUs, and torch finds none here: launcher.profile=cpu needs none")
+        raise InputError(f"launcher.profile={name}: torch finds no GPU here; launcher.profile=cpu needs none")
     if needs_gpus and torch.accelerator.device_count() < local:
         raise InputError(
             f"launcher.num_processes={args.num_processes}: {local} processes on this machine, which has "

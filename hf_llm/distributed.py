@@ -63,7 +63,7 @@ def of_rank_0(make: Callable[[], str]) -> str:
 def may_speak(error: BaseException) -> bool:
     """Whether this process is the one to tell what ended the training: the first that failed, of all.
 
-    The others fail because it has gone. Where that shows in `error`, they give it, or the launcher, the time to say so.
+    The others fail because it has gone. Where that shows in `error`, they give it, or the launcher, time to say so.
     """
     if world_size() == 1:
         return True

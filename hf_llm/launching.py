@@ -45,7 +45,7 @@ def launch(cfg: TrainConfig, num_processes: int | None = None, **launcher: Any) 
     settings = {"name": name, **{key: value for key, value in given.items() if value is not None}}
     cfg = dataclasses.replace(cfg, launcher=dataclasses.replace(cfg.launcher, **settings))
     if cfg.launcher.name != "accelerate":
-        raise InputError(f"launcher={cfg.launcher.name}: launch() waits for processes of this machine; use hf-llm train")
+        raise InputError(f"launcher={cfg.launcher.name}: launch() waits, and a queue would not; use hf-llm train")
     profile_of(cfg.launcher)
     with _job_file(cfg) as path:
         code, said = _shown([sys.executable, "-m", "hf_llm.launching", str(path)])
@@ -61,14 +61,13 @@ def launch(cfg: TrainConfig, num_processes: int | None = None, **launcher: Any) 
 
 def launch_command(cfg: TrainConfig, config_dir: str | None = None) -> None:
     """`hf-llm train launcher=accelerate`: exits with the code of the process that failed first."""
-    if cfg.launcher.profile or cfg.launcher.name == "accelerate":
-        cfg.launcher.profile = profile_of(cfg.launcher, config_dir)
-    if cfg.launcher.name == "slurm":
+    launcher = dataclasses.replace(cfg.launcher, profile=profile_of(cfg.launcher, config_dir))
+    if launcher.name == "slurm":
         from hf_llm.slurm import submit_command
 
-        return submit_command(cfg)
+        return submit_command(cfg, launcher)
     with _job_file(cfg) as path:
-        code = start(cfg.launcher, path)
+        code = start(launcher, path)
     if code:
         sys.exit(code)
 
@@ -154,6 +153,6 @@ if __name__ == "__main__":
     with one_line_errors():
         import yaml
 
-        config = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))["config"]
-        exit_code = start(from_text(config).launcher, Path(sys.argv[1]))
+        settings = from_text(yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))["config"]).launcher
+        exit_code = start(dataclasses.replace(settings, profile=profile_of(settings)), Path(sys.argv[1]))
     sys.exit(exit_code)

@@ -56,11 +56,11 @@ def run_together(
             for environment in environments:
                 workers.append(_start(command, environment))
             asked = time.monotonic()
-            while any([worker.poll() is None for worker in workers]):  # a list: each is to be polled
+            while _running(workers):
                 now = time.monotonic()
                 while received:
                     told, deadline = True, now + shutdown_timeout
-                    _send(workers, FORWARDED[received.pop(0)])
+                    _send(workers, FORWARDED[signal.Signals(received.pop(0))])
                 if failed is None and (failed := _first_failed(workers)) is not None:
                     on_failure()
                     patience = shutdown_timeout if told or failed.returncode in STOPPED else LAST_WORDS
@@ -109,10 +109,13 @@ def _received_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _running(workers: Sequence[subprocess.Popen[bytes]]) -> list[subprocess.Popen[bytes]]:
+    return [worker for worker in workers if worker.poll() is None]
+
+
 def _send(workers: Sequence[subprocess.Popen[bytes]], number: int) -> None:
-    for worker in workers:
-        if worker.poll() is None:
-            worker.send_signal(number)
+    for worker in _running(workers):
+        worker.send_signal(number)
 
 
 def _first_failed(workers: Sequence[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes] | None:
@@ -122,7 +125,7 @@ def _first_failed(workers: Sequence[subprocess.Popen[bytes]]) -> subprocess.Pope
 
 def _kill(workers: Sequence[subprocess.Popen[bytes]]) -> bool:
     """End what is left, with its own children (dataloader workers). Whether there was any."""
-    left = [worker for worker in workers if worker.poll() is None]
+    left = _running(workers)
     for worker in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.pid, signal.SIGKILL)

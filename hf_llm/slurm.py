@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from submitit import Job as SubmittedJob
     from submitit.core.utils import DelayedSubmission
 
+WORKER = (sys.executable, "-m", "hf_llm.worker")
 SAVING_TIME = 120  # seconds before the end of its time at which a job is told to save
 
 
@@ -35,6 +36,7 @@ class Job:
 
     job: str
     launcher: LauncherConfig
+    command: tuple[str, ...]
 
     def __call__(self) -> None:
         """Train to the end. Exits with the worker's code where it failed."""
@@ -43,9 +45,7 @@ class Job:
         with tempfile.TemporaryDirectory(prefix="hf_llm-") as folder:
             path = Path(folder) / "job.yaml"
             path.write_text(self.job, encoding="utf-8")
-            self._worker = subprocess.Popen(
-                [sys.executable, "-m", "hf_llm.worker", str(path)], env=environment, start_new_session=True
-            )
+            self._worker = subprocess.Popen([*self.command, str(path)], env=environment, start_new_session=True)
             with self._handing_on_the_signal():
                 code = self._worker.wait()
         if code and not (code == PREEMPTED and self._told):
@@ -58,7 +58,7 @@ class Job:
         self._save()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._worker.wait(SAVING_TIME - 10)
-        return DelayedSubmission(Job(self.job, self.launcher))
+        return DelayedSubmission(Job(self.job, self.launcher, self.command))
 
     def _save(self) -> None:
         self._told = True
@@ -108,21 +108,28 @@ class Job:
         }
 
 
-def submit_command(cfg: TrainConfig) -> None:
+def submit_command(cfg: TrainConfig, launcher: LauncherConfig) -> None:
     """`hf-llm train launcher=slurm`: queue the job, and say where it writes."""
-    job = submit(cfg)
+    job = submit(cfg, launcher)
     console.say(f"job {job.job_id}: run {runs.directory(cfg)}/, log {job.paths.stderr}")
 
 
-def submit(cfg: TrainConfig) -> SubmittedJob[None]:
-    """Queue the training as a Slurm job.
+def submit(cfg: TrainConfig, launcher: LauncherConfig) -> SubmittedJob[None]:
+    """Queue the training as a Slurm job; `launcher` is `cfg.launcher`, its profile a path.
 
     Raises:
         InputError: submitit or Slurm is not there, or refuses the settings.
     """
     from hf_llm.worker import job_text
 
-    return executor(cfg).submit(Job(job_text(cfg), cfg.launcher))
+    chosen = executor(cfg)
+    from submitit.core.utils import FailedJobError
+
+    try:
+        return chosen.submit(Job(job_text(cfg), launcher, WORKER))
+    except FailedJobError as error:
+        said = str(error).strip().splitlines()  # the last line is sbatch's own
+        raise InputError(f"launcher=slurm: Slurm refuses the job: {said[-1] if said else error!r}") from error
 
 
 def executor(cfg: TrainConfig) -> AutoExecutor:

@@ -99,6 +99,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     )
     with complaints_as_input_errors():
         trainer = task.trainer(model, args, splits, tokenizer, fused=cfg.model.fused_loss, callbacks=_callbacks(cfg))
+    console.one_voice(trainer)
     report.describe(trainer, splits)
 
     checkpoint = args.resume_from_checkpoint or runs.last_good(folder)

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from hf_llm.cli import one_line_errors
-from hf_llm.distributed import as_text, from_text
 from hf_llm.config import TrainConfig
+from hf_llm.distributed import as_text, from_text
 from hf_llm.processes import end_with_parent
 
 

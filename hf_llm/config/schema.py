@@ -66,7 +66,7 @@ class LauncherConfig:
     """Which processes train; it says nothing about what a run is. Names are accelerate's, and submitit's for Slurm."""
 
     name: Literal["local", "accelerate", "slurm"] = "local"  # local: this process
-    profile: str | None = None  # one of conf/accelerate, or a file of accelerate's; null: what the machine's GPUs allow
+    profile: str | None = None  # one of conf/accelerate, or a file of accelerate's; null: by the machine's GPUs
     num_processes: int | None = None  # on all machines together; null: the profile's, else one per GPU
     num_machines: int | None = None
     machine_rank: int | None = None  # which of the machines this is, from 0
