@@ -44,7 +44,7 @@ def plan(launcher: LauncherConfig) -> Iterator[Plan]:
     local, rest = divmod(total, machines)
     if rest or not local:
         raise InputError(
-            f"launcher.num_processes={total}: of all machines together, and each of {machines} has as many as the others"
+            f"launcher.num_processes={total}: of all machines together, the same number on each of {machines}"
         )
     if not 0 <= machine < machines:
         raise InputError(f"launcher.machine_rank={machine}: machines are counted from 0, and there are {machines}")

@@ -39,7 +39,6 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
     a misspelt one. A group's choice that none of `folders` (conf/, and the user's own) has is taken out, and reported.
     """
     groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
-    groups -= {"accelerate"}  # accelerate's own files, which are no part of a configuration
     overrides = overrides + _implied(verb, overrides)
     rewritten, mistakes = [], []
     for given in overrides:
@@ -49,7 +48,9 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
             mistakes.append(str(error))
             continue
         key = override.key_or_group
-        if key.startswith("hydra") or override.is_delete():
+        if key == "accelerate":
+            mistakes.append(f"{text}: no group of the configuration; its files are chosen by launcher.profile=NAME")
+        elif key.startswith("hydra") or override.is_delete():
             rewritten.append(text)
         elif key in groups:
             options = choices(key, folders)

@@ -7,7 +7,6 @@ or that it has to make room, the job has its workers save, and is queued again: 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -39,50 +38,35 @@ class Job:
     command: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Train to the end. Exits with the worker's code where it failed."""
-        self._told = False
-        environment = self._environment()
-        with tempfile.TemporaryDirectory(prefix="hf_llm-") as folder:
-            path = Path(folder) / "job.yaml"
-            path.write_text(self.job, encoding="utf-8")
-            self._worker = subprocess.Popen([*self.command, str(path)], env=environment, start_new_session=True)
-            with self._handing_on_the_signal():
-                code = self._worker.wait()
-        if code and not (code == PREEMPTED and self._told):
-            sys.exit(code if code > 0 else 128 - code)
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit on rank 0 before it queues the job again: the same job, once the worker has saved."""
-        from submitit.helpers import DelayedSubmission
-
-        self._save()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._worker.wait(SAVING_TIME - 10)
-        return DelayedSubmission(Job(self.job, self.launcher, self.command))
-
-    def _save(self) -> None:
-        self._told = True
-        if self._worker.poll() is None:
-            self._worker.send_signal(signal.SIGTERM)
-
-    @contextlib.contextmanager
-    def _handing_on_the_signal(self) -> Any:
-        """submitit listens on each task, and asks that of rank 0 alone to checkpoint; all of them have to save."""
+        """Train to the end, or until the job is told to make room. Exits with the worker's code where it failed."""
         from submitit.core.job_environment import JobEnvironment
 
         number = JobEnvironment._usr_sig()
-        submitits: Any = signal.getsignal(number)
+        queue_again: Any = signal.getsignal(number)  # submitit's: on rank 0 it calls checkpoint(), and exits
+        told: list[int] = []
+        with tempfile.TemporaryDirectory(prefix="hf_llm-") as folder:
+            path = Path(folder) / "job.yaml"
+            path.write_text(self.job, encoding="utf-8")
+            worker = subprocess.Popen([*self.command, str(path)], env=self._environment(), start_new_session=True)
 
-        def handler(number: int, frame: Any) -> None:
-            self._save()
-            if callable(submitits):
-                submitits(number, frame)
+            def save(number: int, frame: Any) -> None:
+                told.append(number)
+                worker.send_signal(signal.SIGTERM)
 
-        signal.signal(number, handler)
-        try:
-            yield
-        finally:
-            signal.signal(number, submitits)
+            signal.signal(number, save)  # on every rank: all of them have to save before one has the job ended
+            code = worker.wait()
+        signal.signal(number, queue_again)
+        if told and code in (PREEMPTED, -signal.SIGTERM):  # saved, or not yet ready to
+            if callable(queue_again):
+                queue_again(number, None)
+        elif code:
+            sys.exit(code if code > 0 else 128 - code)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit queues again: the same, for the run directory has all that there is to go on from."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
 
     def _environment(self) -> dict[str, str]:
         from submitit.helpers import TorchDistributedEnvironment
