@@ -129,6 +129,7 @@ def _kill(workers: Sequence[subprocess.Popen[bytes]]) -> bool:
     for worker in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.pid, signal.SIGKILL)
+        worker.kill()
         worker.wait()
     return bool(left)
 
