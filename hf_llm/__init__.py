@@ -1,6 +1,6 @@
 """hf_llm: compose a run from small YAML files, train it with Hugging Face's Trainer, measure it honestly.
 
-    from hf_llm import compose, evaluate, generate, predict, train
+    from hf_llm import compose, evaluate, generate, launch, predict, train
 
     run = train(compose("train", "model=gpt2", "trainer.max_steps=200"))
 
@@ -19,17 +19,19 @@ _HOME = {
     "compose": "hf_llm.cli",
     "evaluate": "hf_llm.evaluation",
     "generate": "hf_llm.generation",
+    "launch": "hf_llm.launching",
     "predict": "hf_llm.prediction",
     "train": "hf_llm.training",
 }
 
-__all__ = ["InputError", "__version__", "compose", "evaluate", "generate", "predict", "train"]
+__all__ = ["InputError", "__version__", "compose", "evaluate", "generate", "launch", "predict", "train"]
 
 if TYPE_CHECKING:
     from hf_llm.cli import compose
     from hf_llm.config import InputError
     from hf_llm.evaluation import evaluate
     from hf_llm.generation import generate
+    from hf_llm.launching import launch
     from hf_llm.prediction import predict
     from hf_llm.training import train
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hf_llm import distributed, runs
 from hf_llm.config import VERBS, InputError, check
 from hf_llm.config.check import nearest
 from hf_llm.help import overview, verb_help
@@ -49,7 +50,7 @@ HYDRA_SETTINGS = {
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the `hf-llm` command. Exit code 2: the input is wrong, as one line on standard error says."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    with _one_line_errors():
+    with one_line_errors():
         _main(argv[0] if argv else "--help", argv[1:])
 
 
@@ -72,7 +73,7 @@ def _main(verb: str, argv: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """What the user got wrong is one line and exit code 2; else it is a fault of ours, and keeps its traceback."""
     try:
         yield
@@ -81,12 +82,17 @@ def _one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if os.environ.get("HF_LLM_DEBUG"):
             raise
-        print(f"hf-llm: {interrupt or 'interrupted'}", file=sys.stderr)
+        if runs.is_main_process():
+            print(f"hf-llm: {interrupt or 'interrupted'}", file=sys.stderr)
         sys.exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
     except Exception as error:
         theirs = ("hydra", "omegaconf", "yaml")  # of reading the configuration, which is where they are used
         wrong_input = isinstance(error, InputError) or type(error).__module__.split(".")[0] in theirs
-        if os.environ.get("HF_LLM_DEBUG") or not wrong_input:
+        if os.environ.get("HF_LLM_DEBUG"):
+            raise
+        if not distributed.may_speak(error):
+            sys.exit(2 if wrong_input else 1)
+        if not wrong_input:
             raise
         text = str(error) if isinstance(error, InputError) else " ".join(str(error).split())
         print(f"hf-llm: {text}", file=sys.stderr)
@@ -133,11 +139,16 @@ def _run(verb: str, argv: list[str]) -> None:
 
     def job(composed: Any) -> None:
         sys.argv = command
-        with _one_line_errors():  # in here, lest Hydra print its own words first
+        with one_line_errors():  # in here, lest Hydra print its own words first
             cfg: Any = check(_plain(composed), VERBS[verb])
             if args.multirun and verb == "train":
                 cfg.run = _trial_name(cfg, composed, swept)
-            _handler(verb)(cfg)
+            if verb == "train" and cfg.launcher.name != "local" and "WORLD_SIZE" not in os.environ:
+                from hf_llm.launching import launch_command
+
+                launch_command(cfg, args.config_dir)
+            else:  # of one process, or in one that torchrun, accelerate or srun started
+                _handler(verb)(cfg)
 
     _register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which says them in one line
@@ -214,15 +225,13 @@ def _trial_name(cfg: Any, composed: Any, swept: list[str]) -> str:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from hf_llm.runs import default_name
-
     chosen = HydraConfig.get().runtime.choices
     values = [
         (key, chosen[key] if key in chosen else OmegaConf.select(composed, key)) for key in swept if key != "run"
     ]
     suffix = ",".join(f"{key.split('.')[-1]}={value}" for key, value in values)
     suffix = re.sub(r"[^\w.=,-]+", "_", suffix)  # a folder's name: no slash of a path leaves the runs' directory
-    return f"{cfg.run or default_name(cfg)}-{suffix}" if suffix else cfg.run
+    return f"{cfg.run or runs.default_name(cfg)}-{suffix}" if suffix else cfg.run
 
 
 def _config_dir(argv: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hf_llm.runs import is_main_process
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import Trainer, TrainerCallback
 
 logger = logging.getLogger("hf_llm")
 
@@ -61,6 +61,15 @@ def log_callback() -> TrainerCallback:
             logger.debug("step %d: %s", state.global_step, logs)
 
     return LogRecords()
+
+
+def one_voice(trainer: Trainer) -> None:
+    """Trainer reports from one process of each machine: from rank 0 alone."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    if not is_main_process():
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
 
 
 def say(text: str) -> None:

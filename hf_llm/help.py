@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-GROUPS = ("data", "tokenizer", "model", "task", "trainer", "experiment")
+GROUPS = ("data", "tokenizer", "model", "task", "trainer", "launcher", "experiment")
 
 # The overrides that most people want, by verb.
 WANTED = {
@@ -21,6 +21,7 @@ WANTED = {
         ("trainer.max_steps=N", "stop after N steps, or trainer.num_train_epochs=N"),
         ("trainer.per_device_train_batch_size=N", "rows or blocks a step, on each device"),
         ("preflight=only", "say what would be trained on what, its size and its steps, and stop; off: say nothing"),
+        ("launcher=accelerate", "several processes; launcher.num_processes=N, launcher.profile=NAME, all below"),
     ],
     "evaluate": [
         ("run=NAME", "a run in outputs/, or a path to one"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 IMPLIED = {
     "data.files": "data=files",
     "data.path": "data=files",
+    "launcher.profile": "launcher=accelerate",
     "model.arch": "model=arch",
     "model.pretrained": "model=pretrained",
 }
@@ -27,7 +28,7 @@ IMPLIED = {
 # Keys whose value is text, though Hydra would read 2024_01_15 as the number 20240115 and 1e3 as 1000.
 TEXT = (
     *("run", "runs_dir", "input", "output", "prompts", "data.path", "data.files", "data.columns"),
-    *("model.pretrained", "tokenizer.pretrained"),
+    *("model.pretrained", "tokenizer.pretrained", "launcher.profile", "launcher.partition", "launcher.account"),
 )
 
 
@@ -47,7 +48,9 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
             mistakes.append(str(error))
             continue
         key = override.key_or_group
-        if key.startswith("hydra") or override.is_delete():
+        if key == "accelerate":
+            mistakes.append(f"{text}: no group of the configuration; its files are chosen by launcher.profile=NAME")
+        elif key.startswith("hydra") or override.is_delete():
             rewritten.append(text)
         elif key in groups:
             options = choices(key, folders)

@@ -36,7 +36,7 @@ from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictCon
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = ("run", "runs_dir", "preflight")  # where a run is, and what is said of it before, is nothing that it is
+NAMED = ("run", "runs_dir", "preflight", "launcher")  # where it is, and on which processes, is nothing that it is
 
 # Trainer settings that change no weight: a resumed run may have others.
 FREE = (
@@ -137,7 +137,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
     return {
         key: f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in NAMED
+        if before.get(key) != after.get(key) and key.split(".")[0] not in NAMED
     }
 
 

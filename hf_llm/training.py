@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import checkpoints, console, interruption, libraries, runs
+from hf_llm import checkpoints, console, distributed, interruption, libraries, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def train(cfg: TrainConfig) -> Run:
     """
     console.set_up()
     with interruption.watching():
-        return _opened(cfg)
+        return _opened(distributed.agreed(cfg))
 
 
 def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
     if cfg.preflight == "only":
         return _train(cfg, folder)  # which makes no folder
-    if runs.open_run(folder, cfg) == "complete":
+    if distributed.of_rank_0(lambda: runs.open_run(folder, cfg)) == "complete":
         _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
@@ -119,6 +119,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
             skip_nonfinite=cfg.nonfinite_loss == "skip",
             callbacks=_callbacks(cfg),
         )
+    console.one_voice(trainer)
 
     fingerprint = data.fingerprint(rows)
     checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)

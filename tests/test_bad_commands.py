@@ -52,6 +52,8 @@ FILES = {
     "conf/experiment/number.yaml": "# @package _global_\ndata: 5\n",
 }
 
+MEET = "launcher.main_process_ip=127.0.0.1 launcher.main_process_port=29500"  # of several machines
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -107,7 +109,7 @@ def files_in(*folders: Path) -> dict[str, int]:
 @pytest.mark.parametrize(("command", "expected"), CASES, ids=[command for command, _ in CASES])
 def test_a_bad_command_says_in_one_line_what_is_right_and_leaves_nothing(command, expected, here, runs, capsys):
     paths = {"LM": runs / "lm", "SPAM": runs / "spam", "RUNS": runs}
-    words = Template(command).safe_substitute(paths, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
+    words = Template(command).safe_substitute(paths, MEET=MEET, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
     before = files_in(here, runs)
     message = refused(quick(shlex.split(words)), capsys)
     assert len(message.splitlines()) == 1

@@ -7,7 +7,7 @@ from hf_llm import compose
 from hf_llm.config import VERBS
 
 CONF = ROOT / "conf"
-GROUPS = ["data", "tokenizer", "model", "task", "trainer", "experiment"]
+GROUPS = ["data", "tokenizer", "model", "task", "trainer", "launcher", "experiment"]
 OPTIONS = sorted(
     (path.relative_to(CONF).parts[0], str(path.relative_to(CONF / path.relative_to(CONF).parts[0]).with_suffix("")))
     for path in CONF.rglob("*.yaml")

@@ -15,12 +15,20 @@ from typing import Any, TypeVar
 
 from hf_llm.config import declared
 from hf_llm.config.known import AT_LEAST, DERIVED_MODEL_KEYS, REFUSED, RENAMED, SIZES
-from hf_llm.config.schema import DataConfig, InputError, ModelConfig, SavedModel, TokenizerConfig, TrainConfig
+from hf_llm.config.schema import (
+    DataConfig,
+    InputError,
+    LauncherConfig,
+    ModelConfig,
+    SavedModel,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 Schema = TypeVar("Schema")
 
 LEFT_OPEN = "???"  # Hydra's word in a YAML for a value that the user has to give
-NESTED = {cls.__name__: cls for cls in (DataConfig, TokenizerConfig, ModelConfig, SavedModel)}
+NESTED = {cls.__name__: cls for cls in (DataConfig, TokenizerConfig, ModelConfig, LauncherConfig, SavedModel)}
 
 
 def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -62,6 +62,31 @@ class ModelConfig:
 
 
 @dataclass
+class LauncherConfig:
+    """Which processes train; it says nothing about what a run is. Names are accelerate's, and submitit's for Slurm."""
+
+    name: Literal["local", "accelerate", "slurm"] = "local"  # local: this process
+    profile: str | None = None  # one of conf/accelerate, or a file of accelerate's; null: by the machine's GPUs
+    num_processes: int | None = None  # on all machines together; null: the profile's, else one per GPU
+    num_machines: int | None = None
+    machine_rank: int | None = None  # which of the machines this is, from 0
+    main_process_ip: str | None = None  # the address of machine 0
+    main_process_port: int | None = None
+    shutdown_timeout: int = 120  # seconds that processes have to save when they are told to stop
+    nodes: int = 1  # Slurm's, from here on
+    gpus_per_node: int | None = None
+    tasks_per_node: int | None = None  # processes; null: one per GPU
+    cpus_per_task: int | None = None
+    mem_gb: float | None = None  # of each node
+    timeout_min: int = 60  # then the job saves and is queued again
+    partition: str | None = None
+    account: str | None = None
+    additional_parameters: dict[str, Any] = field(default_factory=dict)  # any other of sbatch's: {constraint: a100}
+    folder: str | None = None  # submitit's job files and logs; null: <runs_dir>/.submitit/<job>
+    cluster: Literal["slurm", "local"] = "slurm"  # local: submitit without Slurm, to try it
+
+
+@dataclass
 class SavedModel:
     """A trained model, where a verb takes one in place of a run."""
 
@@ -83,6 +108,7 @@ class TrainConfig:
     nonfinite_loss: Literal["stop", "skip"] = "stop"  # what a step does whose loss or gradient is NaN or infinite
     early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
     preflight: Literal["on", "only", "off"] = "on"  # say what is to be trained on what before; only: and stop there
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
 
 
 @dataclass
