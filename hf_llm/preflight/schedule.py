@@ -55,6 +55,8 @@ def of(args: TrainingArguments, rows: int | None, tokens_per_row: float, carries
     if rows is not None:
         if carries_state:
             rows = math.ceil(rows / (size * processes)) * size * processes
+        elif args.dataloader_drop_last and args.train_sampling_strategy in ("random", "group_by_length"):
+            rows -= rows % (size * processes * accumulation)  # sampling.EpochSampler keeps whole steps
         batches = _batches(rows, size, processes, args)
         per_epoch = math.ceil(batches / accumulation)
     if args.max_steps >= 0:
