@@ -55,7 +55,7 @@ def test_batches_of_several_processes_are_those_that_accelerate_deals_out(monkey
     monkeypatch.setattr(TrainingArguments, "world_size", processes)
     args = TrainingArguments(
         "x", per_device_train_batch_size=4, dataloader_drop_last=drop_last, use_cpu=True, num_train_epochs=1,
-        gradient_accumulation_steps=2,
+        gradient_accumulation_steps=2, train_sampling_strategy="sequential",
     )  # fmt: skip
     sampler = BatchSampler(SequentialSampler(range(rows)), 4, drop_last)
     batches = len(BatchSamplerShard(sampler, processes, 0))
