@@ -99,7 +99,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     labels = labels_of(raw)
     task.check_best_metric(args, labels)
     if cfg.preflight != "off" and runs.is_main_process():
-        preflight.say(cfg, args, task, raw, splits, tokenizer, labels, folder)
+        preflight.say(preflight.look(cfg, args, task, raw, splits, tokenizer, labels, folder), args, folder.name)
     if cfg.preflight == "only":
         return Run(folder, {}, tokenizer=tokenizer)
     model = models.build(

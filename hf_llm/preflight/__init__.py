@@ -155,24 +155,13 @@ def _size(split: Any) -> int | None:
     return len(split) if hasattr(split, "__len__") else None
 
 
-def say(
-    cfg: TrainConfig,
-    args: TrainingArguments,
-    task: Task,
-    raw: Mapping[str, Any],
-    splits: Splits,
-    tokenizer: PreTrainedTokenizerBase,
-    labels: list[str] | None,
-    folder: Path,
-) -> Findings:
-    """`look`, on standard error and in the run's log; with a line for each doubt.
+def say(found: Findings, args: TrainingArguments, title: str) -> None:
+    """What `look` found, on standard error and in the run's log; with a line for each doubt.
 
     Raises:
         InputError: the training surely fails; after all has been said.
     """
-    found = look(cfg, args, task, raw, splits, tokenizer, labels, folder)
-    table.show(found, title=folder.name)
+    table.show(found, title=title)
     for doubt in found.doubts:
         logger.warning("doubtful: %s", doubt)
     verdict.refuse(found, args)
-    return found

@@ -109,21 +109,17 @@ class ResumableTrainer(Trainer):
             with self._writing_to(aside):
                 super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
+            if state.best_global_step == state.global_step:
+                state.best_model_checkpoint = str(checkpoint)
             if self.args.should_save:
-                if state.best_global_step == state.global_step:
-                    state.best_model_checkpoint = str(checkpoint)
                 state.save_to_json(str(aside / checkpoint.name / checkpoints.TRAINER_STATE))
-                checkpoints.seal(
-                    aside / checkpoint.name, checkpoint, {"step": state.global_step, "layout": self.layout()}
-                )
+                checkpoints.seal(aside / checkpoint.name, checkpoint, {"layout": self.layout()})
         except Exception as error:  # torch, safetensors and tokenizers have each their own for a full disk
             raise _not_written(checkpoint, error) from error
         finally:
             if self.args.should_save:
                 shutil.rmtree(aside, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        if state.best_global_step == state.global_step:
-            state.best_model_checkpoint = str(checkpoint)
         if self.args.should_save:
             checkpoints.rotate(run, self.args.save_total_limit, checkpoint, state.best_model_checkpoint)
         if self.args.push_to_hub:
