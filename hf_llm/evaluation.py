@@ -21,7 +21,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     """
     console.set_up()
     runs.check_output(cfg.output)
-    from hf_llm import data, report, saved
+    from hf_llm import data, saved
     from hf_llm.tasks.base import held_out_in_memory
 
     loaded = saved.load(cfg)
@@ -41,14 +41,11 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
             splits=[cfg.split],
         )
         rows = raw[cfg.split]
-        if loaded.task.reports_labels:  # they are gone through again
+        if loaded.task.predicts:  # they are gone through again
             rows = held_out_in_memory({"evaluated": rows})["evaluated"]
         encoded = loaded.task.encode({"evaluated": rows}, loaded.tokenizer)["evaluated"]
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
-        if not loaded.task.reports_labels:
-            return report.unprefixed(trainer.evaluate(encoded))
-        classes, _, metrics = trainer.scores(encoded)
-        return {**report.unprefixed(metrics), **report.confusion(classes, rows["label"], trainer.labels)}
+        return loaded.task.outcome(trainer, rows, encoded).metrics
 
 
 def evaluate_command(cfg: EvaluateConfig) -> None:

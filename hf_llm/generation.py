@@ -31,8 +31,8 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
     from hf_llm import saved
 
     loaded = saved.load(cfg)
-    if loaded.task.reports_labels:
-        raise InputError(f"{type(loaded.model).__name__} predicts labels, not tokens: use `hf-llm predict`")
+    if loaded.task.predicts:
+        raise InputError(f"{type(loaded.model).__name__} is of another task: use `hf-llm predict`")
     settings = _settings(cfg.generation, loaded.model, loaded.tokenizer)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = loaded.model

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from hf_llm import console, runs
+from hf_llm import console, report, runs
 from hf_llm.config import InputError, PredictConfig
 
 
@@ -21,7 +20,7 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     """
     console.set_up()
     runs.check_output(cfg.output)
-    from hf_llm import data, report, saved
+    from hf_llm import data, saved
 
     if cfg.input == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError(
@@ -30,10 +29,10 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     if cfg.input != "-" and not Path(cfg.input).is_file():
         raise InputError(f"input={cfg.input}: no such file")
     loaded = saved.load(cfg)
-    if not loaded.task.reports_labels:
+    if not loaded.task.predicts:
         name = type(loaded.model).__name__
         raise InputError(f"{name} predicts tokens, not labels: use `hf-llm generate` or `hf-llm evaluate`")
-    columns = {name: kind for name, kind in loaded.task.columns.items() if kind != "label"}
+    columns = {name: kind for name, kind in loaded.task.columns.items() if name != loaded.task.label_column}
     source = loaded.data(cfg.data)
     source.columns = {name: column for name, column in source.columns.items() if name in columns}
     source.bad_rows = cfg.data.get("bad_rows", "error")  # a row that is left out shifts all after it: only if asked
@@ -42,13 +41,12 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
         encoded = loaded.task.encode({"predicted": rows}, loaded.tokenizer)["predicted"]
-        classes, probabilities, _ = trainer.scores(encoded)
-    return report.predictions(rows, classes, probabilities, trainer.labels)
+        return list(loaded.task.outcome(trainer, rows, encoded).predictions)
 
 
 def predict_command(cfg: PredictConfig) -> None:
     """`hf-llm predict`: JSON lines, to standard output or a file."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predict(cfg))
+    lines = report.json_lines(predict(cfg))
     if not runs.is_main_process():
         return
     if cfg.output == "-":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,12 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
     for split in splits:
         if split == "train":
             continue
-        if task.reports_labels:
-            metrics[split] = _classified(trainer, raw[split], splits[split], folder, split)
-            if baseline := task.baseline_metrics(raw, split):
-                metrics[f"{split}, TF-IDF"] = baseline
-        else:
-            metrics[split] = unprefixed(trainer.evaluate(splits[split]))
+        outcome = task.outcome(trainer, raw[split], splits[split])
+        metrics[split] = outcome.metrics
+        for name, baseline in task.baseline_metrics(raw, split).items():
+            metrics[f"{split}, {name}"] = baseline
+        if task.predicts and runs.is_main_process():
+            runs.write(folder / f"predictions{_suffix(split)}.jsonl", json_lines(outcome.predictions))
     runs.write_json(folder / runs.METRICS, metrics)
     if runs.is_main_process():
         try:
@@ -64,41 +64,10 @@ def training_metrics(trainer: Any) -> dict[str, Any]:
     return metrics
 
 
-def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """`eval_loss` -> `loss`; the speed of the evaluation is no metric of the model."""
-    speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
-    plain = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
-    return {name: value for name, value in plain.items() if name not in speed}
-
-
-def _classified(trainer: Any, raw: Dataset, encoded: Dataset, folder: Path, split: str) -> dict[str, Any]:
-    """Metrics of a classifier on a split, its confusion matrix among them; writes its predictions."""
-    classes, probabilities, metrics = trainer.scores(encoded)
-    metrics = {**unprefixed(metrics), **confusion(classes, raw["label"], trainer.labels)}
-    if runs.is_main_process():
-        rows = predictions(raw, classes, probabilities, trainer.labels)
-        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-        runs.write(folder / f"predictions{_suffix(split)}.jsonl", "".join(f"{line}\n" for line in lines))
-    return metrics
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A line for each row, as JSON."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _suffix(split: str) -> str:
     return "" if split == "validation" else f"_{split}"
-
-
-def confusion(classes: Any, references: Any, labels: list[str]) -> dict[str, list[list[int]]]:
-    """`confusion_matrix`: rows are the true classes, columns the predicted, both in id order."""
-    from hf_llm.metrics import classification_report
-
-    return classification_report(classes, references, labels, metrics=["confusion_matrix"])
-
-
-def predictions(raw: Dataset, classes: Any, probabilities: Any, labels: list[str]) -> list[dict[str, Any]]:
-    """A row per text: the text, its own label where it has one, the predicted label, and the score of each class."""
-    rows = []
-    for index, row in enumerate(raw):
-        own = {"reference": labels[row.pop("label")]} if "label" in row else {}
-        scores = {name: round(float(score), 6) for name, score in zip(labels, probabilities[index], strict=True)}
-        best = labels[int(classes[index])]
-        rows.append({**row, **own, "label": best, "score": scores[best], "scores": scores})
-    return rows

@@ -80,7 +80,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     from hf_llm import data, models, preflight, report, tasks
     from hf_llm import tokenizer as tokenizers
     from hf_llm.tasks.arguments import complaints_as_input_errors
-    from hf_llm.tasks.base import held_out_in_memory, labels_of, texts_of
+    from hf_llm.tasks.base import held_out_in_memory, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task)
@@ -96,7 +96,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
             raise InputError("no validation split to find the best model on: give data.files.validation")
         logger.info("no validation split: nothing is measured while training")
         args.eval_strategy = IntervalStrategy.NO
-    labels = labels_of(raw)
+    labels = task.labels(raw)
     task.check_best_metric(args, labels)
     if cfg.preflight != "off" and runs.is_main_process():
         preflight.say(preflight.look(cfg, args, task, raw, splits, tokenizer, labels, folder), args, folder.name)

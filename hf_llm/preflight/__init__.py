@@ -78,7 +78,7 @@ def look(
     }
     train = found["train"]
     longest = task.longest_input() or 0
-    blocks = not task.reports_labels
+    blocks = task.unit == "blocks"
     if train.items and train.lengths:
         mean = train.lengths.tokens / train.items
         longest = min(longest, train.lengths.tokens if blocks else train.lengths.percentiles[-1])
@@ -100,7 +100,7 @@ def look(
     needs, optimizer = _memory(cfg, args, model, sketch, size, longest, is_language_model=blocks)
     space = disk.of(args, plan, tokenizer, _saved_bytes(model), optimizer or 0, folder)
     result = Findings(
-        unit="blocks" if blocks else "rows",
+        unit=task.unit,
         splits=found,
         labels=label_counts(raw, labels) if labels else {},
         architecture=type(model).__name__,

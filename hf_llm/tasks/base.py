@@ -1,10 +1,10 @@
-"""What every task gives: the columns it needs, how a split is encoded, the Trainer that fits it, and its metrics."""
+"""What every task gives: its columns, how a split is encoded, the Trainer that fits it, and what comes of a split."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +28,9 @@ class Task:
     columns: ClassVar[Mapping[str, str]]  # canonical column -> text, label, or either with "?" where optional
     sample_by: ClassVar[str]  # what a text file holds one of per line, paragraph or document
     special_tokens: ClassVar[Mapping[str, str]]  # what a tokenizer trained for the task must have
-    reports_labels: ClassVar[bool] = False  # whether there are classes, a confusion matrix and predictions
+    label_column: ClassVar[str | None] = None  # the canonical column of the classes; None where there are none
+    predicts: ClassVar[bool] = True  # whether `predict` has a row to write for each input row
+    unit: ClassVar[str] = "rows"  # what batches are made of
 
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""
@@ -58,9 +60,17 @@ class Task:
         """What an evaluation reports."""
         raise NotImplementedError
 
-    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, Any]:
-        """The metrics of something simple on a split, to report beside the model's; {} for none."""
+    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
+        """Something simple's name -> its metrics on a split, to report beside the model's; {} for none."""
         return {}
+
+    def labels(self, raw: Mapping[str, Dataset]) -> list[str] | None:
+        """The names of the classes, in id order; None where the task has none."""
+        features = next(iter(raw.values())).features
+        if self.label_column is None or not features or self.label_column not in features:
+            return None
+        feature = features[self.label_column]
+        return list(getattr(feature, "feature", feature).names)  # of a list of labels, those of its items
 
     def longest_input(self) -> int | None:
         """The most tokens that the model will be given at once."""
@@ -80,6 +90,28 @@ class Task:
     ) -> Trainer:
         """The Trainer for the task; `options` go to it (callbacks, …)."""
         raise NotImplementedError
+
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+        """What `trainer`, one of this task's, makes of a split, which `encoded` is `raw` encoded.
+
+        Rows may lack what they are to be measured by: there are predictions then, and no metrics.
+        """
+        return Outcome(unprefixed(trainer.evaluate(encoded)))
+
+
+@dataclass
+class Outcome:
+    """What came of a split."""
+
+    metrics: dict[str, Any]
+    predictions: Iterable[dict[str, Any]] = ()  # one for each raw row, in order; made when asked for, by one process
+
+
+def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """`eval_loss` -> `loss`; the speed of the evaluation is no metric of the model."""
+    speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+    plain = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
+    return {name: value for name, value in plain.items() if name not in speed}
 
 
 def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], **settings: Any) -> Dataset:
@@ -133,9 +165,3 @@ def held_out_in_memory(raw: Mapping[str, Any]) -> dict[str, Any]:
         else rows
         for name, rows in raw.items()
     }
-
-
-def labels_of(raw: Mapping[str, Dataset]) -> list[str] | None:
-    """The names of the label column's classes, in id order; None where there is no such column."""
-    features = next(iter(raw.values())).features
-    return list(features["label"].names) if features and "label" in features else None

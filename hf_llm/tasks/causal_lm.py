@@ -28,6 +28,8 @@ class CausalLM(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     columns: ClassVar[Mapping[str, str]] = {"text": "text"}
     sample_by: ClassVar[str] = "document"
+    predicts: ClassVar[bool] = False
+    unit: ClassVar[str] = "blocks"
     special_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
 
     block_size: int = 256  # tokens the model sees at once

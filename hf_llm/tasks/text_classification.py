@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
+from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ class TextClassification(Task):
         "unk_token": "[UNK]",
         "mask_token": "[MASK]",
     }
-    reports_labels: ClassVar[bool] = True
+    label_column: ClassVar[str | None] = "label"
 
     max_length: int = 512  # a longer text is cut, and the cuts are counted
     positive_label: str | None = None  # of two: the one whose precision, recall and F1 are the headline
@@ -61,8 +61,8 @@ class TextClassification(Task):
             self.metric_names(labels)  # an unknown name is said now, not after an epoch
         super().check_best_metric(args, labels)
 
-    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, Any]:
-        """The metrics of a TF-IDF model trained on the same rows; {} where `baseline` is null."""
+    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
+        """Those of a TF-IDF model trained on the same rows; {} where `baseline` is null."""
         if self.baseline is None:
             return {}
         from hf_llm.metrics import classification_report
@@ -75,7 +75,8 @@ class TextClassification(Task):
         train = raw["train"]
         predicted = tfidf_predictions(texts(train), train["label"], texts(raw[split]), self.baseline)
         names = train.features["label"].names
-        return classification_report(predicted, raw[split]["label"], names, self.positive_label, self.metrics)
+        report = classification_report(predicted, raw[split]["label"], names, self.positive_label, self.metrics)
+        return {"TF-IDF": report}
 
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
         """Adds `input_ids` (and what else the tokenizer gives), `labels`, and `length` in tokens; `full_length` is
@@ -125,6 +126,25 @@ class TextClassification(Task):
             data_collator=Collator(tokenizer, model),
             **options,
         )
+
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+        """Metrics with `confusion_matrix`: rows are the true classes, columns the predicted, both in id order."""
+        from hf_llm.metrics import classification_report
+
+        classes, probabilities, figures = trainer.scores(encoded)
+        metrics = unprefixed(figures) if "label" in raw.column_names else {}
+        if metrics:
+            metrics |= classification_report(classes, raw["label"], trainer.labels, metrics=["confusion_matrix"])
+        return Outcome(metrics, _predictions(raw, classes, probabilities, trainer.labels))
+
+
+def _predictions(raw: Dataset, classes: Any, probabilities: Any, labels: list[str]) -> Iterator[dict[str, Any]]:
+    """A row per text: the text, its own label where it has one, the predicted label, and the score of each class."""
+    for index, row in enumerate(raw):
+        own = {"reference": labels[row.pop("label")]} if "label" in row else {}
+        scores = {name: round(float(score), 6) for name, score in zip(labels, probabilities[index], strict=True)}
+        best = labels[int(classes[index])]
+        yield {**row, **own, "label": best, "score": scores[best], "scores": scores}
 
 
 def _tokenize(
