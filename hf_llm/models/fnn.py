@@ -103,6 +103,11 @@ class FNNPreTrainedModel(SequencePreTrainedModel):
     _no_split_modules = ["FNNLayer", "FNNWindowLayer"]  # noqa: RUF012 (as transformers declares it)
     _can_record_outputs = {"hidden_states": FNNLayer}  # noqa: RUF012 (likewise)
 
+    def post_init(self) -> None:
+        super().post_init()
+        # FSDP looks each of them up, and most models have one hidden layer
+        self._no_split_modules = set(self._no_split_modules or ()) & {type(layer).__name__ for layer in self.modules()}
+
 
 class FNNModel(FNNPreTrainedModel):
     def __init__(self, config: FNNConfig):
