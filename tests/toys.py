@@ -53,6 +53,13 @@ def language_model(folder: Path, arch: str = "gpt2", **options: str) -> list[str
     return [*files, *SMALL[arch], "task.block_size=16", *QUICK, *given]
 
 
+def masked_language_model(folder: Path, **options: str) -> list[str]:
+    """Overrides of a masked LM run on `write_text`'s corpus."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    files = [f"data.files.train={write_text(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
+    return [*files, "data.sample_by=line", *SMALL["bert"], "task=masked_lm", "task.block_size=32", *QUICK, *given]
+
+
 def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
     """Overrides of a text classification run on `write_csv`'s rows."""
     given = [f"{key}={value}" for key, value in options.items()]

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForMaskedLM": "a masked language model",
     "AutoModelForSequenceClassification": "a text classifier",
 }
 

@@ -106,7 +106,8 @@ class FNNPreTrainedModel(SequencePreTrainedModel):
     def post_init(self) -> None:
         super().post_init()
         # FSDP looks each of them up, and most models have one hidden layer
-        self._no_split_modules = set(self._no_split_modules or ()) & {type(layer).__name__ for layer in self.modules()}
+        here = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = [name for name in self._no_split_modules or () if name in here]
 
 
 class FNNModel(FNNPreTrainedModel):
