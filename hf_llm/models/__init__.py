@@ -34,6 +34,7 @@ _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForMaskedLM": "a masked language model",
     "AutoModelForSequenceClassification": "a text classifier",
+    "AutoModelForTokenClassification": "a tagger of words",
 }
 
 

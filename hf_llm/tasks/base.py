@@ -156,6 +156,8 @@ def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | 
             for column in ("text", "text_pair"):
                 if column in batch:
                     yield batch[column]
+            if "words" in batch:
+                yield [" ".join(words) for words in batch["words"]]
 
     return batches
 
