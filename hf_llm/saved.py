@@ -46,7 +46,7 @@ class SavedModel:
     def labels(self) -> list[str] | None:
         """Class names in id order, for a classifier."""
         config: Any = self.model.config
-        return [config.id2label[index] for index in range(config.num_labels)] if self.task.label_column else None
+        return [config.id2label[index] for index in range(config.num_labels)] if self.task.has_classes else None
 
     def data(self, given: dict[str, Any]) -> DataConfig:
         """The run's data with what is given laid over it; a new path or file is a new source."""

@@ -127,6 +127,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, fingerprint))
     with data.reporting(rows):
         trainer.train(resume_from_checkpoint=checkpoint)
+    task.settle(trainer, raw, splits)
     runs.save_model(trainer, folder)
     metrics = report.final(trainer, task, raw, splits, folder)
     return Run(folder, metrics, model, tokenizer, trainer)

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_data
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
-from hf_llm.data import sources, streaming, tags
+from hf_llm.data import offsets, sources, streaming, tags
 from hf_llm.data.columns import Column, listed, wanted
 from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
@@ -43,7 +43,7 @@ def load(
     read, used, and left out with the reasons.
 
     Args:
-        columns: canonical name -> kind, text, label, words or tags, with a trailing "?" if rows may do without.
+        columns: canonical name -> kind, as `Column` has it, with a trailing "?" if rows may do without.
         seed: of the choice of validation rows.
         sample_by: a document of a text file, unless `cfg.sample_by` says: line, paragraph or document (= file).
         labels: a trained model's label names in id order; without them `cfg.labels`, a ClassLabel's own names, or
@@ -86,6 +86,8 @@ def load(
     for column in needed:
         if column.kind in ENCODE:
             ENCODE[column.kind](parts, column.name, names, origin, optional=column.optional)
+        if column.kind == "answers":
+            offsets.mend(parts, column.name)
     result = {split: _joined(split, rows) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
@@ -163,7 +165,9 @@ def _parts(
 ) -> list[Rows]:
     """The checked rows of a split; none for a test split that nobody asked for and whose labels are not given."""
     lenient = split == "test" and may_lack_labels
-    sought = [Column(c.name, c.source, c.kind, c.optional or (lenient and c.kind in ENCODE)) for c in needed]
+    sought = [
+        Column(c.name, c.source, c.kind, c.optional or (lenient and c.kind in (*ENCODE, "answers"))) for c in needed
+    ]
     rows = sources.parts_of(source, sought, cfg, sample_by)
     if lenient and not all(label_names.are_given(part, needed) for part in rows):
         logger.warning("test: left out, for its labels are not given")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from hf_llm.config import InputError
+from hf_llm.data import answers
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.rows import Rows, from_table
 
@@ -17,6 +18,8 @@ from hf_llm.data.rows import Rows, from_table
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
     lines = _json_lines(text, where)
+    if any(column.kind == "answers" for column in columns) or '"paragraphs"' in lines[:10_000]:
+        return _of_questions(lines, columns, where)
     encoded = lines.encode("utf-8", "surrogatepass")
     known = {"text": pa.string(), "words": pa.list_(pa.string())}
     texts = {column.source: known[column.kind] for column in columns if column.kind in known}
@@ -46,6 +49,21 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
         columns = present(columns, list(keys), where)
         table = table.select([column.source for column in columns])
     return Rows(from_table(table), where)
+
+
+def _of_questions(lines: str, columns: Sequence[Column], where: str) -> Rows:
+    """Rows with answers, which are lists in objects, or of SQuAD's articles: both come in several forms."""
+    rows = []
+    for number, line in enumerate((line for line in lines.split("\n") if line.strip()), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{where}, row {number}: not valid JSON: {error}; give an object a line") from error
+        if not isinstance(rows[-1], dict):
+            raise InputError(f"{where}, row {number}: {shorten(line)} is not an object {{column: value}}")
+    rows = answers.flat(rows, where)
+    columns = present(columns, list(dict.fromkeys(key for row in rows for key in row)), where)
+    return Rows(from_table(answers.table(rows, columns, where)), where)
 
 
 def _json_lines(text: str, where: str) -> str:

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
-from hf_llm.data import words
+from hf_llm.data import answers, words
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
             dataset = _as_text(dataset, column, rows)
         elif column.kind in words.KINDS:
             words.check(dataset, column, rows.where)
+        elif column.kind == "answers":
+            answers.check(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)

@@ -35,6 +35,7 @@ _PURPOSES = {
     "AutoModelForMaskedLM": "a masked language model",
     "AutoModelForSequenceClassification": "a text classifier",
     "AutoModelForTokenClassification": "a tagger of words",
+    "AutoModelForQuestionAnswering": "a finder of answers",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text", "text_pair", "words")  # the canonical columns that say what a row is
+TEXTS = ("text", "text_pair", "words", "question", "context")  # the canonical columns that say what a row is
 SHARES = (50, 90, 99)  # per cent of the rows that are no longer
 LIMIT = 1_000_000  # rows of a split that are compared: some seconds
 LIMIT_BYTES = 2**31  # of their text, likewise
@@ -49,6 +49,7 @@ def of_encoded(split: Any) -> Lengths | None:
     stream."""
     if hasattr(split, "document_lengths"):
         return lengths(split.document_lengths)
+    split = getattr(split, "encoded", split)
     if isinstance(split, Dataset) and "full_length" in split.column_names:
         return lengths(_column(split, "full_length"), _column(split, "length"))
     return None

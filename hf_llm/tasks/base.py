@@ -28,7 +28,8 @@ class Task:
     columns: ClassVar[Mapping[str, str]]  # canonical column -> text, label, or either with "?" where optional
     sample_by: ClassVar[str]  # what a text file holds one of per line, paragraph or document
     special_tokens: ClassVar[Mapping[str, str]]  # what a tokenizer trained for the task must have
-    label_column: ClassVar[str | None] = None  # the canonical column of the classes; None where there are none
+    target: ClassVar[str | None] = None  # the canonical column that is to be predicted, where there is one
+    has_classes: ClassVar[bool] = False  # whether it holds classes
     predicts: ClassVar[bool] = True  # whether `predict` has a row to write for each input row
     unit: ClassVar[str] = "rows"  # what batches are made of
 
@@ -67,9 +68,9 @@ class Task:
     def labels(self, raw: Mapping[str, Dataset]) -> list[str] | None:
         """The names of the classes, in id order; None where the task has none."""
         features = next(iter(raw.values())).features
-        if self.label_column is None or not features or self.label_column not in features:
+        if not self.has_classes or not features or self.target not in features:
             return None
-        feature = features[self.label_column]
+        feature = features[self.target]
         return list(getattr(feature, "feature", feature).names)  # of a list of labels, those of its items
 
     def longest_input(self) -> int | None:
@@ -79,6 +80,9 @@ class Task:
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
         """Canonical columns -> what the model eats, for each split. Cached by content: the second time is free."""
         raise NotImplementedError
+
+    def settle(self, trainer: Any, raw: Mapping[str, Dataset], splits: Splits) -> None:
+        """Called once a model is trained and before it is saved: what is to be chosen on the validation split."""
 
     def trainer(
         self,
@@ -153,7 +157,7 @@ def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | 
 
     def batches() -> Iterator[list[str]]:
         for batch in raw["train"].iter(batch_size=1000):
-            for column in ("text", "text_pair"):
+            for column in ("text", "text_pair", "question", "context"):
                 if column in batch:
                     yield batch[column]
             if "words" in batch:

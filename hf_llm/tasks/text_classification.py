@@ -34,7 +34,8 @@ class TextClassification(Task):
         "unk_token": "[UNK]",
         "mask_token": "[MASK]",
     }
-    label_column: ClassVar[str | None] = "label"
+    has_classes: ClassVar[bool] = True
+    target: ClassVar[str | None] = "label"
 
     max_length: int = 512  # a longer text is cut, and the cuts are counted
     positive_label: str | None = None  # of two: the one whose precision, recall and F1 are the headline

@@ -28,7 +28,8 @@ class TokenClassification(Task):
     columns: ClassVar[Mapping[str, str]] = {"words": "words", "tags": "tags"}
     sample_by: ClassVar[str] = "line"
     special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
-    label_column: ClassVar[str | None] = "tags"
+    has_classes: ClassVar[bool] = True
+    target: ClassVar[str | None] = "tags"
 
     max_length: int = 512  # tokens; a longer sentence is read in windows that overlap
     baseline: bool = False  # also report each word's most frequent tag, or of entities the names seen in training

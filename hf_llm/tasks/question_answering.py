@@ -1,0 +1,173 @@
+"""Extractive question answering: find the answer to a question in a text. Every `AutoModelForQuestionAnswering`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hf_llm.config import InputError
+from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.text_classification import TextClassification
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*\s*")
+
+
+@dataclass
+class QuestionAnswering(Task):
+    """A context longer than the model takes is read in windows that overlap; the best answer of all of them counts.
+
+    Where some questions have no answer (SQuAD 2.0), that is chosen if it is more likely than the best answer by more
+    than a threshold, which is settled on the validation split and kept in the model's config.json.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
+    architecture_endings: ClassVar[tuple[str, ...]] = ("ForQuestionAnswering",)
+    columns: ClassVar[Mapping[str, str]] = {
+        "id": "text?", "question": "text", "context": "text", "answers": "answers",
+    }  # fmt: skip
+    sample_by: ClassVar[str] = "line"
+    special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
+    target: ClassVar[str | None] = "answers"
+
+    max_length: int = 384  # tokens of a window, question included
+    doc_stride: int = 128  # tokens that a window has in common with the one before
+    max_query_length: int = 64  # tokens of the question that are kept
+    max_answer_length: int = 30  # tokens
+    n_best_size: int = 20  # answers that `predict` gives, and places at which each window may begin and end one
+    null_score_diff_threshold: float | None = None  # of no answer; null: the best for F1 on the validation split
+    language: Literal["en", "zh"] = "en"  # zh: answers are compared by character, as CMRC 2018 does
+    baseline: bool = False  # also report what the first sentence scores, and the one most like the question
+
+    def longest_input(self) -> int:
+        return self.max_length
+
+    def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
+        if self.doc_stride + self.max_query_length + 8 > self.max_length:
+            raise InputError(
+                f"task.max_length={self.max_length}: too short for task.max_query_length={self.max_query_length} and "
+                f"task.doc_stride={self.doc_stride}: give more than their sum and 8 special tokens"
+            )
+        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
+
+    def metric_names(self, labels: list[str] | None) -> list[str]:
+        from hf_llm.metrics.question_answering import question_answering_report
+
+        return ["loss", *question_answering_report(["", ""], [["a"], []], no_answer_scores=[0, 0])]
+
+    def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
+        """Those of the context's first sentence, and of the one that has most of the question's words."""
+        if not self.baseline:
+            return {}
+        from hf_llm.metrics.question_answering import question_answering_report
+
+        rows = raw[split]
+        references = [answers["text"] for answers in rows["answers"]]
+        sentences = [SENTENCE.findall(context) or [context] for context in rows["context"]]
+        pairs = zip(sentences, rows["question"], strict=True)
+        found = {
+            "first sentence": [first for first, *_ in sentences],
+            "most like the question": [_most_like(these, question, self.language) for these, question in pairs],
+        }
+        return {
+            name: question_answering_report([answer.strip() for answer in answers], references, self.language)
+            for name, answers in found.items()
+        }
+
+    def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
+        """Each split as `QuestionWindows`."""
+        from hf_llm.tasks.question_windows import QuestionWindows, windows
+
+        key = [
+            "question_answering",
+            *tokenizer_key(tokenizer),
+            self.max_length,
+            self.doc_stride,
+            self.max_query_length,
+        ]
+        splits: Splits = {}
+        for name, rows in raw.items():
+            settings = {"batched": True, "with_indices": True, "remove_columns": rows.column_names, "batch_size": 200}
+            cut = partial(
+                windows,
+                tokenizer=tokenizer,
+                max_length=self.max_length,
+                stride=self.doc_stride,
+                max_query_length=self.max_query_length,
+            )
+            encoded = encode_cached(rows, cut, key, **settings, desc=f"tokenising {name}")
+            splits[name] = QuestionWindows(encoded, rows, longest_first=name != "train")
+        return splits
+
+    def trainer(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        **options: Any,
+    ) -> Trainer:
+        from hf_llm.tasks.question_trainer import QuestionTrainer, collator
+
+        options.pop("fused", None)  # a model with two logits a token
+        return QuestionTrainer(
+            model,
+            args,
+            task=self,
+            train_dataset=splits.get("train"),
+            eval_dataset=splits.get("validation"),
+            processing_class=tokenizer,
+            data_collator=collator(tokenizer, model),
+            **options,
+        )
+
+    def settle(self, trainer: Any, raw: Mapping[str, Dataset], splits: Splits) -> None:
+        """The threshold of no answer, in the model's config; none where every question has an answer."""
+        config = trainer.model.config
+        has_none = any(not answers["text"] for rows in raw.values() for answers in rows["answers"])
+        config.null_score_diff_threshold = None
+        if not has_none:
+            return
+        config.null_score_diff_threshold = self.null_score_diff_threshold or 0.0
+        if self.null_score_diff_threshold is None and "validation" in splits:
+            _, metrics = trainer.answers(splits["validation"])
+            config.null_score_diff_threshold = metrics.get("eval_best_f1_thresh", 0.0)
+
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+        found, metrics = trainer.answers(encoded)
+        threshold = self.threshold(trainer.model)
+        rows = (_prediction(row, answers, threshold) for row, answers in zip(raw, found, strict=True))
+        return Outcome(unprefixed(metrics), rows)
+
+    def threshold(self, model: PreTrainedModel) -> float | None:
+        """By how much no answer must be more likely than an answer; None where there is always one."""
+        own = getattr(model.config, "null_score_diff_threshold", None)
+        return own if self.null_score_diff_threshold is None else self.null_score_diff_threshold
+
+
+def _prediction(row: dict[str, Any], found: Any, threshold: float | None) -> dict[str, Any]:
+    own = {"id": row["id"]} if "id" in row else {}
+    given = {"reference": row["answers"]["text"]} if "answers" in row else {}
+    best = found.chosen(threshold)
+    answer = {"answer": best.text, "score": round(best.score, 6), "start": best.start, "end": best.end}
+    no_answer = {} if threshold is None else {"no_answer_score": round(found.no_answer_score, 6)}
+    n_best = [
+        {"answer": one.text, "score": round(one.score, 6), "start": one.start, "end": one.end} for one in found.best
+    ]
+    return {**own, "question": row["question"], **answer, **no_answer, "n_best": n_best, **given}
+
+
+def _most_like(sentences: Sequence[str], question: str, language: str) -> str:
+    """The first of the sentences that have most of the question's words, or in Chinese characters, in common."""
+
+    def words(text: str) -> set[str]:
+        return set(text) if language == "zh" else set(re.findall(r"\w+", text.lower()))
+
+    asked = words(question)
+    return max(sentences, key=lambda sentence: len(words(sentence) & asked))
