@@ -55,8 +55,10 @@ def _mended(context: str, given: dict[str, list[Any]] | None) -> tuple[dict[str,
     places, outcome = [], ""
     for text, start in zip(texts, starts, strict=True):
         place = start if start >= 0 and text and context.startswith(text, start) else _place(context, text, start)
-        if place != start:
-            outcome = "lost" if place == UNKNOWN or outcome == "lost" else "mended"
+        if place == UNKNOWN:
+            outcome = "lost"
+        elif place != start:
+            outcome = outcome or "mended"
         places.append(place)
     return {"text": texts, "answer_start": places}, outcome
 
