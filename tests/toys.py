@@ -1,5 +1,6 @@
 """Tiny data and tiny runs, for the tests that train."""
 
+import json
 from pathlib import Path
 
 WORDS = ["red", "blue", "green", "one", "two", "three", "cat", "dog"]
@@ -84,6 +85,32 @@ def tagger(folder: Path, arch: str = "bert", entities: bool = False, **options: 
     path = write_conll(folder, entities=entities)
     files = [f"data.files.train={path}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
     return [*files, *SMALL[arch], "task=token_classification", "task.max_length=32", *QUICK, *given]
+
+
+def write_questions(folder: Path, name: str = "train.jsonl", rows: int = 60, unanswerable: bool = False) -> Path:
+    """Contexts of words, and which one stands before another; of every third the answer may be none."""
+    lines = []
+    for i in range(rows):
+        words = [WORDS[(i + j) % 8] for j in range(3 + i % 6)]
+        place = 1 + i % (len(words) - 1)
+        start = sum(len(word) + 1 for word in words[: place - 1])
+        given = {"text": [words[place - 1]], "answer_start": [start]}
+        question = f"what is before {words[place]}"
+        if unanswerable and i % 3 == 0:
+            question, given = "what is before horse", {"text": [], "answer_start": []}
+        row = {"id": str(i), "question": question, "context": " ".join(words), "answers": given}
+        lines.append(json.dumps(row) + "\n")
+    (folder / name).write_text("".join(lines))
+    return folder / name
+
+
+def reader(folder: Path, arch: str = "bert", unanswerable: bool = False, **options: str) -> list[str]:
+    """Overrides of a question answering run on `write_questions`' rows."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    path = write_questions(folder, unanswerable=unanswerable)
+    files = [f"data.files.train={path}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
+    sizes = ["task.max_length=24", "task.doc_stride=4", "task.max_query_length=8", "task.n_best_size=5"]
+    return [*files, *SMALL[arch], "task=question_answering", *sizes, *QUICK, *given]
 
 
 def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:

@@ -67,6 +67,7 @@ def _answers(value: Any, where: str, number: int) -> dict[str, list[Any]] | None
     else:
         alone = [value] if isinstance(value, str) else value
         parts: list[Any] = [{"text": part} if isinstance(part, str) else part for part in alone]
+        parts = [part if isinstance(part, Mapping) else {} for part in parts]  # one without a text, refused below
         texts = [part.get("text") for part in parts]
         starts = [part.get("answer_start", UNKNOWN) for part in parts]
     good = all(isinstance(text, str) for text in texts) and all(isinstance(start, int) for start in starts)
