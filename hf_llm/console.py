@@ -104,7 +104,8 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
     console = Console()
     console.print(table)
     if classes:
-        split = [name for name, values in metrics.items() if "confusion_matrix" in values][-1]
+        own = [name for name, values in metrics.items() if hidden & values.keys()]
+        split = ([name for name in own if "loss" in metrics[name]] or own)[-1]  # a baseline has none
         table = Table(title=Text(f"{split}, by class", style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("class")
         for score in SCORES:

@@ -9,3 +9,13 @@ def test_labels_and_titles_are_printed_as_they_stand(capsys):
     console.show_metrics({"validation": {"accuracy": 0.25, **metrics, "confusion_matrix": []}}, title="runs/[bold]x")
     out = capsys.readouterr().out
     assert all(text in out for text in [*labels, "runs/[bold]x", "0.2500", "0.5000"])
+
+
+def test_classes_are_shown_of_the_last_split_not_of_its_baseline(capsys):
+    figures = {f"{score}_PER": 0.5 for score in console.SCORES}
+    baseline = dict.fromkeys(figures, 0.125)
+    console.show_metrics({"validation": {"loss": 1.0, **figures}, "validation, names": baseline}, title="x")
+    out = capsys.readouterr().out
+    assert "validation, by class" in out
+    assert "0.5000" in out
+    assert "0.1250" not in out
