@@ -44,7 +44,10 @@ def _of_content(dataset: Dataset) -> str:
 
 
 def _update(lengths, values, chunk: pa.Array) -> None:
-    if pa.types.is_string(chunk.type):
+    if pa.types.is_list(chunk.type):
+        lengths.update(pc.list_value_length(chunk).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        _update(lengths, values, chunk.flatten())
+    elif pa.types.is_string(chunk.type):
         # lengths apart from the characters: ("ab", "c") and ("a", "bc") differ
         lengths.update(pc.binary_length(chunk).cast(pa.int64()).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
         offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]

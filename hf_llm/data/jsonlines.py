@@ -10,15 +10,17 @@ import pyarrow as pa
 import pyarrow.json
 
 from hf_llm.config import InputError
+from hf_llm.data import references
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.rows import Rows, from_table
 
 
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
-    lines = _json_lines(text, where)
+    lines = references.lifted_json(_json_lines(text, where), where, columns)
     encoded = lines.encode("utf-8", "surrogatepass")
     texts = {column.source: pa.string() for column in columns if column.kind == "text"}
+    texts |= {column.source: pa.list_(pa.string()) for column in columns if column.kind == references.KIND}
     labels = [column.source for column in columns if column.kind == "label"]
     error: Exception | None = None
     for kind in (pa.string(), pa.int64(), pa.bool_(), pa.float64()) if labels else (None,):

@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
+from hf_llm.data import references
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
     for column in columns:
         if column.kind == "text":
             dataset = _as_text(dataset, column, rows)
+        elif column.kind == references.KIND:
+            dataset = references.as_lists(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)
@@ -116,6 +119,8 @@ def not_text(column: Column, kind: object) -> str:
 
 def _problems(values: pa.ChunkedArray, column: Column, feature: object) -> dict[str, np.ndarray]:
     """Problem -> (rows,) bool, for a text or label column."""
+    if column.kind == references.KIND:
+        return references.problems(values)
     null = pc.is_null(values)
     problems = {"null": null.to_numpy()}
     if pa.types.is_string(values.type):

@@ -23,7 +23,7 @@ from datasets import ClassLabel, Features, IterableDataset, IterableDatasetDict,
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
-from hf_llm.data import records, sources
+from hf_llm.data import records, references, sources
 from hf_llm.data.columns import Column, listed
 from hf_llm.data.records import NO_LABEL, Part, Record
 from hf_llm.data.rows import Tally, report
@@ -194,6 +194,11 @@ def load(
     """
     if cfg.path and cfg.path.startswith("builtin:"):
         raise InputError(f"data.streaming: {cfg.path} is in memory already; set data.streaming=false")
+    if several := next((column for column in columns if column.kind == references.KIND), None):
+        raise InputError(
+            f"data.streaming: column '{several.source}' may hold lists of texts, which are not streamed; set "
+            "data.streaming=false"
+        )
     found = sources.find(cfg)
     use = wanted_splits(list(found), splits, cfg)
     check_limited(limits, found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForSeq2SeqLM": "a sequence-to-sequence model",
     "AutoModelForSequenceClassification": "a text classifier",
 }
 
@@ -167,6 +168,7 @@ def _config_from_scratch(
 
     with _mistakes_of(cfg.arch):
         config = AutoConfig.for_model(cfg.arch, **overrides)
+        _name_decoder_ends(config, tokenizer, overrides)
         with torch.device("meta"):  # no memory and no random numbers: only to look at it
             model = getattr(transformers, auto_model).from_config(config)
         _check_memory(model, cfg.arch)
@@ -175,6 +177,18 @@ def _config_from_scratch(
             return config, None
         _raise_positions(config, capacity, length, cfg)
         return config, capacity
+
+
+def _name_decoder_ends(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]
+) -> None:
+    """What an encoder–decoder's targets begin with, as T5's and Marian's do with the pad token, and end with."""
+    if not config.is_encoder_decoder:
+        return
+    if given.get("decoder_start_token_id") is None:
+        config.decoder_start_token_id = tokenizer.pad_token_id
+    if getattr(config, "forced_eos_token_id", None) is not None and given.get("forced_eos_token_id") is None:
+        config.forced_eos_token_id = tokenizer.eos_token_id
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text", "text_pair")  # the canonical text columns
+TEXTS = ("text", "text_pair", "source")  # the canonical text columns
 SHARES = (50, 90, 99)  # per cent of the rows that are no longer
 LIMIT = 1_000_000  # rows of a split that are compared: some seconds
 LIMIT_BYTES = 2**31  # of their text, likewise
