@@ -129,9 +129,7 @@ def tasks() -> list[str]:
 
 def _task_class(source: Path) -> ast.ClassDef | None:
     """The class of a module whose base is a …Task; one that is called so itself is but a base of tasks."""
-    return next(
-        (cls for cls in _classes(source).values() if _task_bases(cls) and not cls.name.endswith("Task")), None
-    )
+    return next((cls for cls in _classes(source).values() if _task_bases(cls) and not cls.name.endswith("Task")), None)
 
 
 def _task_bases(cls: ast.ClassDef) -> list[str]:

@@ -179,9 +179,7 @@ def _config_from_scratch(
         return config, capacity
 
 
-def _name_decoder_ends(
-    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]
-) -> None:
+def _name_decoder_ends(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> None:
     """What an encoder–decoder's targets begin with, as T5's and Marian's do with the pad token, and end with."""
     if not config.is_encoder_decoder:
         return
@@ -301,6 +299,8 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
             several = getattr(generation, name, None)
             if not (isinstance(several, list) and token_id in several):
                 setattr(generation, name, token_id)
+    if model.config.is_encoder_decoder and getattr(model.config, "decoder_start_token_id", None) is None:
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = tokenizer.pad_token_id
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt

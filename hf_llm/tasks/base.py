@@ -31,6 +31,7 @@ class Task:
     label_column: ClassVar[str | None] = None  # the canonical column of the classes; None where there are none
     predicts: ClassVar[bool] = True  # whether `predict` has a row to write for each input row
     unit: ClassVar[str] = "rows"  # what batches are made of
+    length_option: ClassVar[str] = "max_length"  # what cuts long rows
 
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""

@@ -1,4 +1,4 @@
-"""What translation and summarization share: a source text, a target text, and a model that writes the one for the other.
+"""What translation and summarization share: a source, a target, and a model that writes the one for the other.
 
 An encoder–decoder (every `AutoModelForSeq2SeqLM`) reads the source and writes the target. A causal language model
 (gpt2, rnn, fnn, every other `AutoModelForCausalLM`) reads on: source, separator, target, end.
@@ -31,6 +31,7 @@ class Seq2SeqTask(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[Mapping[str, str]] = {"source": "text", "target": "texts"}
     sample_by: ClassVar[str] = "line"
+    length_option: ClassVar[str] = "max_source_length or max_target_length"
 
     max_source_length: int = 256  # tokens; a longer source is cut, and the cuts are counted
     max_target_length: int = 128  # tokens; likewise, and so many are generated unless `generation` says
@@ -64,7 +65,7 @@ class Seq2SeqTask(Task):
 
         if model.pretrained is not None:
             kind = type(load_config(model.pretrained, model.revision, {}, None))
-        elif model.arch in CONFIG_MAPPING:
+        elif model.arch is not None and model.arch in CONFIG_MAPPING:
             kind = CONFIG_MAPPING[model.arch]
         else:
             return  # models.build says so
@@ -151,7 +152,7 @@ class Seq2SeqTask(Task):
     ) -> Trainer:
         from hf_llm.tasks.seq2seq_trainer import Collator, SequenceToSequenceTrainer, generation_config
 
-        model.generation_config = generation_config(self, model, tokenizer)
+        model.generation_config = generation_config(self, model)
         return SequenceToSequenceTrainer(
             model,
             args,
@@ -207,7 +208,7 @@ def _tokenize(
 def _sources(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, task: Seq2SeqTask
 ) -> tuple[list[list[int]], list[int]]:
-    """Token ids as the tokenizer ends them, and their number if nothing were cut; of a causal LM the separator last."""
+    """Token ids as the tokenizer ends them, and their number if nothing were cut. A causal LM's end in `sep`."""
     sep = tokenizer.sep_token_id if task.decoder_only else None
     probe = tokenizer("a")["input_ids"]
     lacks = sep is not None and probe[-1:] != [sep]

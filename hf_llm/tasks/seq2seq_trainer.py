@@ -41,7 +41,7 @@ SINGLE = {  # what would give other than one text for each source, the same each
 }
 
 
-def generation_config(task: Seq2SeqTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+def generation_config(task: Seq2SeqTask, model: PreTrainedModel) -> GenerationConfig:
     """The model's own settings with `task.generation` laid over them.
 
     A length of the model's own stays, but of a causal LM, whose `max_length` is with the source.
@@ -68,7 +68,7 @@ def generation_config(task: Seq2SeqTask, model: PreTrainedModel, tokenizer: PreT
         own = {name: value for name, value in own.items() if name not in ("max_length", "max_new_tokens")}
     length = {} if {"max_length", "max_new_tokens"} & {*own, *given} else {"max_new_tokens": task.max_target_length}
     try:
-        settings = GenerationConfig(**{**own, **length, **given})
+        settings = GenerationConfig(**{**own, **length, "do_sample": False, **given})  # pipelines sample by default
         settings.validate(strict=True)
     except (ValueError, TypeError) as error:
         raise InputError(f"task.generation: {' '.join(str(error).split())}") from error
@@ -166,11 +166,18 @@ class SequenceToSequenceTrainer(ExactTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             if "labels" in inputs:
                 targets = inputs["labels"]
-                each = _token_losses(model, _model_inputs(inputs), targets, fused=self.task.decoder_only)
+                each = self._token_losses(model, _model_inputs(inputs), targets)
                 losses, tokens = each.to(wide).sum(1, keepdim=True), (targets != IGNORE_INDEX).sum(1, keepdim=True)
             if not self.generates:
                 return None, losses, tokens
             return None, (losses, self._generate(inputs)), tokens
+
+    def _token_losses(self, model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
+        """(B, T), 0 where the target is -100."""
+        if self.task.decoder_only:
+            return fused_loss.token_losses(model, inputs, targets)
+        logits = model(**inputs).logits.float()
+        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
 
     def _generate(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Token ids after the source, (B, ≤ max_new_tokens), those after the end replaced by -100."""
@@ -240,16 +247,8 @@ class SequenceToSequenceTrainer(ExactTrainer):
         return [texts[index] for index in order], output.metrics or {}
 
 
-def _token_losses(model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor, *, fused: bool) -> torch.Tensor:
-    """(B, T), 0 where the target is -100."""
-    if fused:
-        return fused_loss.token_losses(model, inputs, targets)
-    logits = model(**inputs).logits.float()
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-
-
 def _left_padded(ids: torch.Tensor, lengths: torch.Tensor, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first `lengths` (B) tokens of each row, moved to its end: a continuation starts right after; and the mask."""
+    """The first `lengths` (B) tokens of each row, moved to its end, where the continuation starts; and the mask."""
     longest = int(lengths.max())
     places = torch.arange(longest, device=ids.device) - (longest - lengths)[:, None]  # (B, longest)
     mask = places >= 0
