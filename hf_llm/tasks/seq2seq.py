@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+    from hf_llm.tasks.seq2seq_trainer import SequenceToSequenceTrainer
+
 logger = logging.getLogger(__name__)
 
 ENDS = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -138,9 +140,15 @@ class Seq2SeqTask(Task):
                     most = getattr(self, f"max_{which}_length")
                     logger.info("%s: %d of %d %ss were cut to task.max_%s_length=%d",
                                 name, cut, len(encoded), which, which, most)  # fmt: skip
+            if name != "train":
+                encoded = self.with_candidates(encoded, rows, tokenizer)
             longest_first = np.argsort(-found["length"], kind="stable")
             splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
+
+    def with_candidates(self, encoded: Dataset, raw: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """The rows of a split, with what the model is to choose among where it does not write by itself."""
+        return encoded
 
     def trainer(
         self,
@@ -150,10 +158,10 @@ class Seq2SeqTask(Task):
         tokenizer: PreTrainedTokenizerBase,
         **options: Any,
     ) -> Trainer:
-        from hf_llm.tasks.seq2seq_trainer import Collator, SequenceToSequenceTrainer, generation_config
+        from hf_llm.tasks.seq2seq_trainer import Collator, generation_config
 
         model.generation_config = generation_config(self, model)
-        return SequenceToSequenceTrainer(
+        return self.trainer_class()(
             model,
             args,
             task=self,
@@ -163,6 +171,11 @@ class Seq2SeqTask(Task):
             data_collator=Collator(tokenizer, model, decoder_only=self.decoder_only),
             **options,
         )
+
+    def trainer_class(self) -> type[SequenceToSequenceTrainer]:
+        from hf_llm.tasks.seq2seq_trainer import SequenceToSequenceTrainer
+
+        return SequenceToSequenceTrainer
 
     def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
         """Texts that the model wrote, with what they are worth where the split has targets."""
@@ -196,7 +209,7 @@ def _tokenize(
     columns["cut_target"] = [False] * len(place)
     if targets is not None:
         texts = [text for given in targets for text in (given if each else given[:1])]
-        columns["labels"], whole_targets = _targets(texts, tokenizer, task)
+        columns["labels"], whole_targets = target_ids(texts, tokenizer, task)
         kept_targets = [len(ids) for ids in columns["labels"]]
         columns["cut_target"] = [whole > kept for whole, kept in zip(whole_targets, kept_targets, strict=True)]
         columns["references"] = [targets[i] for i in place]
@@ -221,7 +234,7 @@ def _sources(
     return kept, [len(ids) + lacks for ids in whole]
 
 
-def _targets(
+def target_ids(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, task: Seq2SeqTask
 ) -> tuple[list[list[int]], list[int]]:
     """Token ids that end with end-of-text, and their number if nothing were cut."""

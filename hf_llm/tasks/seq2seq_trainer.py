@@ -132,7 +132,7 @@ class SequenceToSequenceTrainer(ExactTrainer):
     ):
         super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
         self.task, self.fused = task, fused
-        self.references: list[list[str]] | None = None  # of the split that is being evaluated
+        self.evaluated: Any = None  # the encoded split that is being so
         self.generates = task.predict_with_generate
 
     def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
@@ -146,8 +146,8 @@ class SequenceToSequenceTrainer(ExactTrainer):
         """Negative log-likelihood per token of the targets, in nats."""
         targets, smoothing = inputs["labels"], self.args.label_smoothing_factor
         if self.task.decoder_only and self.fused and not smoothing:
-            return fused_loss.loss_and_outputs(model, _model_inputs(inputs), targets, count)[0]
-        outputs = model(**_model_inputs(inputs))
+            return fused_loss.loss_and_outputs(model, model_inputs(inputs), targets, count)[0]
+        outputs = model(**model_inputs(inputs))
         logits, targets = outputs.logits.float().flatten(0, 1), targets.flatten()  # (B·T, V), (B·T)
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
         loss = loss / ((targets != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
@@ -166,20 +166,20 @@ class SequenceToSequenceTrainer(ExactTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             if "labels" in inputs:
                 targets = inputs["labels"]
-                each = self._token_losses(model, _model_inputs(inputs), targets)
+                each = self.token_losses(model, model_inputs(inputs), targets)
                 losses, tokens = each.to(wide).sum(1, keepdim=True), (targets != IGNORE_INDEX).sum(1, keepdim=True)
             if not self.generates:
                 return None, losses, tokens
-            return None, (losses, self._generate(inputs)), tokens
+            return None, (losses, self.write(inputs)), tokens
 
-    def _token_losses(self, model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
+    def token_losses(self, model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
         """(B, T), 0 where the target is -100."""
         if self.task.decoder_only:
             return fused_loss.token_losses(model, inputs, targets)
         logits = model(**inputs).logits.float()
         return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
 
-    def _generate(self, inputs: dict[str, Any]) -> torch.Tensor:
+    def write(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Token ids after the source, (B, ≤ max_new_tokens), those after the end replaced by -100."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
@@ -205,9 +205,7 @@ class SequenceToSequenceTrainer(ExactTrainer):
         return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = getattr(dataloader.dataset, "rows", dataloader.dataset)  # without those that fill up
-        given = "references" in getattr(rows, "column_names", ())
-        self.references = list(rows["references"]) if given and self.is_in_train and self.generates else None
+        self.evaluated = getattr(dataloader.dataset, "rows", dataloader.dataset)  # without those that fill up
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def _metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -219,8 +217,8 @@ class SequenceToSequenceTrainer(ExactTrainer):
             figures = language_modeling(nll, tokens=tokens, words=tokens, num_bytes=tokens)
             metrics = {name: figures[name] for name in ("loss", "perplexity")}
         if generated is not None and tokens:
-            if self.references is not None:
-                report = self.task.report(self._decoded(generated), self.references)
+            if self.is_in_train:
+                report = self.task.report(self.decoded(generated), list(self.evaluated["references"]))
                 metrics |= {name: value for name, value in report.items() if not name.endswith("_signature")}
             metrics["gen_len"] = float(np.mean(np.sum(generated != IGNORE_INDEX, axis=1)))
         return metrics
@@ -229,7 +227,8 @@ class SequenceToSequenceTrainer(ExactTrainer):
     def _kept(predictions: Any) -> tuple[np.ndarray, np.ndarray | None]:
         return predictions if isinstance(predictions, tuple) else (predictions, None)
 
-    def _decoded(self, generated: np.ndarray) -> list[str]:
+    def decoded(self, generated: np.ndarray) -> list[str]:
+        """The texts of what `write` gave for all rows of `evaluated`."""
         tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
         rows = [row[row != IGNORE_INDEX].tolist() for row in generated]
         return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
@@ -242,7 +241,7 @@ class SequenceToSequenceTrainer(ExactTrainer):
             output = self.predict(cast(Any, encoded), metric_key_prefix="eval")
         finally:
             self.generates = before
-        texts = self._decoded(cast(np.ndarray, self._kept(output.predictions)[1]))
+        texts = self.decoded(cast(np.ndarray, self._kept(output.predictions)[1]))
         order = np.argsort(np.asarray(encoded["row"]))
         return [texts[index] for index in order], output.metrics or {}
 
@@ -255,6 +254,7 @@ def _left_padded(ids: torch.Tensor, lengths: torch.Tensor, pad: int) -> tuple[to
     return ids.gather(1, places.clamp(min=0)).masked_fill(~mask, pad), mask.long()
 
 
-def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    others = ("labels", "shift_labels", "row", "source_length")
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What the model takes of a batch."""
+    others = ("labels", "shift_labels", "row", "source_length", "candidates")
     return {name: value for name, value in batch.items() if name not in others}
