@@ -231,7 +231,7 @@ def _check_positions(model: PreTrainedModel, name: str, length: int | None) -> N
     if length is not None and capacity is not None and capacity < length:
         raise InputError(
             f"model.pretrained: {name} has {capacity} positions, fewer than the {length} tokens of an "
-            f"input; set task.block_size or task.max_length to at most {capacity}"
+            f"input; set task.block_size or task.max_length (or its like) to at most {capacity}"
         )
 
 
@@ -261,7 +261,7 @@ def _raise_positions(config: PreTrainedConfig, capacity: int, length: int, cfg: 
     if given:
         raise InputError(
             f"model.config.{given[0]}: {cfg.config[given[0]]} makes room for {capacity} tokens, fewer than the "
-            f"{length} of an input; raise it, or lower task.block_size or task.max_length"
+            f"{length} of an input; raise it, or lower task.block_size, task.max_length or its like"
         )
     text_config.max_position_embeddings += length - capacity
 

@@ -52,6 +52,10 @@ def generation_config(task: Seq2SeqTask, model: PreTrainedModel) -> GenerationCo
     given, known = task.generation, {name for name in vars(GenerationConfig()) if not name.startswith("_")}
     if wrong := [unknown(name, known, "task.generation.") for name in given if name not in known]:
         raise InputError("; ".join(wrong))
+    usual = {**GenerationConfig._get_default_generation_params(), "max_new_tokens": 20, "min_new_tokens": 0}
+    for name, value in given.items():
+        if type(usual.get(name)) in (int, float) and type(value) not in (int, float, type(None)):
+            raise InputError(f"task.generation.{name}={value}: give a number")
     for name, value in SINGLE.items():
         if given.get(name, value) != value:
             raise InputError(
