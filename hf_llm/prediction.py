@@ -32,7 +32,7 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     if not loaded.task.predicts:
         name = type(loaded.model).__name__
         raise InputError(f"{name} predicts tokens, not labels: use `hf-llm generate` or `hf-llm evaluate`")
-    columns = {name: kind for name, kind in loaded.task.columns.items() if name != loaded.task.target}
+    columns = loaded.task.input_columns()
     source = loaded.data(cfg.data)
     source.columns = {name: column for name, column in source.columns.items() if name in columns}
     source.bad_rows = cfg.data.get("bad_rows", "error")  # a row that is left out shifts all after it: only if asked

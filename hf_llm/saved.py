@@ -81,7 +81,8 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
     if not run and not given.get("name"):
         given["name"] = tasks.for_architecture(_architecture(cfg))
     base = dict(run.task) if run else {}
-    task = tasks.get({**(base if given.get("name", base.get("name")) == base.get("name") else {}), **given})
+    options = {**(base if given.get("name", base.get("name")) == base.get("name") else {}), **given}
+    task = tasks.get(options, ModelConfig(pretrained=source, revision=cfg.model.revision))
     tokenizer = tokenizers.load(
         TokenizerConfig(pretrained=source, revision=cfg.model.revision), None, special_tokens=task.special_tokens
     )

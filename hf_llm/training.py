@@ -83,7 +83,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     from hf_llm.tasks.base import held_out_in_memory, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
-    task = tasks.get(cfg.task)
+    task = tasks.get(cfg.task, cfg.model)
     args = task.arguments(cfg.trainer, folder)
     set_seed(args.seed)  # before any weight exists
     with args.main_process_first(desc="preparing the data"):

@@ -36,6 +36,18 @@ SMALL = {
     ],
     "rnn": ["model=rnn", "model.config.hidden_size=32", "model.config.embedding_size=32"],
     "fnn": ["model=fnn", "model.config.hidden_size=32", "model.config.embedding_size=16"],
+    "t5": ["model=t5", "model.config.d_model=32", "model.config.num_layers=2", "model.config.d_ff=32"],
+    **{
+        arch: [
+            f"model={arch}",
+            "model.config.d_model=32",
+            "model.config.encoder_layers=2",
+            "model.config.decoder_layers=2",
+            "model.config.encoder_ffn_dim=64",
+            "model.config.decoder_ffn_dim=64",
+        ]
+        for arch in ("bart", "marian")
+    },
 }
 QUICK = [
     "trainer.max_steps=4",
@@ -118,3 +130,25 @@ def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
     given = [f"{key}={value}" for key, value in options.items()]
     files = [f"data.files.train={write_csv(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=word"]
     return [*files, *SMALL[arch], "task=text_classification", "task.max_length=32", *QUICK, *given]
+
+
+def write_pairs(folder: Path, name: str = "pairs.jsonl", rows: int = 60, split: str = "train") -> Path:
+    """`source` of one to five words, `target` the same in capitals and reversed; held-out rows have two targets."""
+    path = folder / name
+    lines = []
+    for i in range(rows):
+        words = [WORDS[(i * 3 + j * (1 + i % 3)) % 8] for j in range(1 + i % 5)]
+        target = " ".join(reversed(words)).upper()
+        targets = target if split == "train" else [target, " ".join(words)]
+        lines.append(json.dumps({"source": " ".join(words), "target": targets}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def translator(folder: Path, arch: str = "marian", **options: str) -> list[str]:
+    """Overrides of a translation run on `write_pairs`' rows."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    train, held = write_pairs(folder), write_pairs(folder, "held.jsonl", 11, "validation")
+    files = [f"data.files.train={train}", f"data.files.validation={held}", f"runs_dir={folder / 'outputs'}"]
+    lengths = ["task.max_source_length=16", "task.max_target_length=12"]
+    return [*files, "tokenizer=word", *SMALL[arch], "task=translation", *lengths, *QUICK, *given]

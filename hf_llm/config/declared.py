@@ -128,14 +128,21 @@ def tasks() -> list[str]:
 
 
 def _task_class(source: Path) -> ast.ClassDef | None:
-    return next(
-        (cls for cls in _classes(source).values() if "Task" in (ast.unparse(base) for base in cls.bases)), None
-    )
+    """The class of a module whose base is a …Task; one that is called so itself is but a base of tasks."""
+    return next((cls for cls in _classes(source).values() if _task_bases(cls) and not cls.name.endswith("Task")), None)
+
+
+def _task_bases(cls: ast.ClassDef) -> list[str]:
+    return [name for base in cls.bases if (name := ast.unparse(base)).endswith("Task")]
 
 
 def task_fields(name: str) -> dict[str, str]:
-    """The options of a task: those of its class and of the base class."""
+    """The options of a task: those of its class and of its base classes."""
     folder = PACKAGE / "tasks"
     cls = _task_class(folder / f"{name}.py")
     assert cls is not None, name
-    return {"name": "str", **_own_fields(_classes(folder / "base.py")["Task"]), **_own_fields(cls)}
+    known = {name: node for path in folder.glob("*.py") for name, node in _classes(path).items()}
+    family = [cls]
+    while bases := [base for base in _task_bases(family[0]) if base in known]:
+        family.insert(0, known[bases[0]])
+    return {"name": "str", **{field: kind for member in family for field, kind in _own_fields(member).items()}}

@@ -51,7 +51,7 @@ def _update(lengths, values, chunk: pa.Array) -> None:
         if len(chunk) and offsets[-1] > offsets[0]:
             values.update(memoryview(chunk.buffers()[2])[offsets[0] : offsets[-1]])
     elif pa.types.is_list(chunk.type):
-        lengths.update(pc.list_value_length(chunk).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        lengths.update(pc.list_value_length(chunk).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
         _update(lengths, values, chunk.flatten())
     elif pa.types.is_struct(chunk.type):
         for part in chunk.flatten():

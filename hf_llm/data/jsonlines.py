@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from hf_llm.config import InputError
-from hf_llm.data import answers
+from hf_llm.data import answers, references
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.rows import Rows, from_table
 
@@ -20,8 +20,9 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     lines = _json_lines(text, where)
     if any(column.kind == "answers" for column in columns) or '"paragraphs"' in lines[:10_000]:
         return _of_questions(lines, columns, where)
+    lines = references.lifted_json(lines, where, columns)
     encoded = lines.encode("utf-8", "surrogatepass")
-    known = {"text": pa.string(), "words": pa.list_(pa.string())}
+    known = {"text": pa.string(), "words": pa.list_(pa.string()), references.KIND: pa.list_(pa.string())}
     texts = {column.source: known[column.kind] for column in columns if column.kind in known}
     tags = [column.source for column in columns if column.kind == "tags"]
     labels = [column.source for column in columns if column.kind == "label"] + tags

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
-from hf_llm.data import answers, words
+from hf_llm.data import answers, references, words
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
             words.check(dataset, column, rows.where)
         elif column.kind == "answers":
             answers.check(dataset, column, rows.where)
+        elif column.kind == references.KIND:
+            dataset = references.as_lists(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)
@@ -123,6 +125,8 @@ def _problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
     if column.kind in words.KINDS:
         return words.problems(dataset, column)
     values, feature = dataset.data.column(column.name), dataset.features[column.name]
+    if column.kind == references.KIND:
+        return references.problems(values)
     null = pc.is_null(values)
     problems = {"null": null.to_numpy()}
     if pa.types.is_string(values.type):

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_llm.config import DataConfig, InputError
-from hf_llm.data import builtin, files, formats, hub
+from hf_llm.data import builtin, files, formats, hub, references
 from hf_llm.data.columns import Column
 from hf_llm.data.rows import Rows
 from hf_llm.data.splits import renamed
@@ -57,7 +57,7 @@ def parts_of(source: Any, columns: Sequence[Column], cfg: DataConfig, sample_by:
     """
     if isinstance(source, tuple):
         dataset, where = source
-        return [Rows(_flat(dataset), where)]
+        return [Rows(references.lifted_dataset(_flat(dataset), columns), where)]
     parts = []
     for file in source:
         form = files.format_of(file, cfg) if not file.lower().endswith(".zip") else None

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hf_llm.config import InputError
+from hf_llm.data import references
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.rows import Rows, from_table
 
@@ -29,11 +30,11 @@ def pieces(source: IO[bytes] | pa.NativeFile, where: str, form: str, columns: Se
     kind = "a Parquet" if form == "parquet" else "an Arrow"
     rows = 0
     try:
-        names, batches = _parquet(source) if form == "parquet" else _arrow(source)
-        wanted = list(dict.fromkeys(column.source for column in present(columns, names, where)))
-        for batch in batches(wanted):
+        schema, batches = _parquet(source) if form == "parquet" else _arrow(source)
+        wanted = list(dict.fromkeys(c.source for c in present(columns, references.names_in(schema), where)))
+        for batch in batches(list(dict.fromkeys(references.root(name, schema.names) for name in wanted))):
             rows += len(batch)
-            yield pa.Table.from_batches([batch]).select(wanted)
+            yield references.lifted_table(pa.Table.from_batches([batch]), wanted)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{where}: not {kind} file that can be read: {shorten(str(error), 150)}") from error
     if not rows:
@@ -42,7 +43,7 @@ def pieces(source: IO[bytes] | pa.NativeFile, where: str, form: str, columns: Se
 
 def _parquet(source):
     file = pyarrow.parquet.ParquetFile(source)
-    return file.schema_arrow.names, lambda wanted: file.iter_batches(ROWS, columns=wanted)
+    return file.schema_arrow, lambda wanted: file.iter_batches(ROWS, columns=wanted)
 
 
 def _arrow(source):
@@ -50,6 +51,6 @@ def _arrow(source):
     source.seek(0)
     if not is_file:
         reader = pa.ipc.open_stream(source)
-        return reader.schema.names, lambda wanted: reader
+        return reader.schema, lambda wanted: reader
     file = pa.ipc.open_file(source)
-    return file.schema.names, lambda wanted: (file.get_batch(index) for index in range(file.num_record_batches))
+    return file.schema, lambda wanted: (file.get_batch(index) for index in range(file.num_record_batches))

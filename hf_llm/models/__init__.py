@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForMaskedLM": "a masked language model",
+    "AutoModelForSeq2SeqLM": "a sequence-to-sequence model",
     "AutoModelForSequenceClassification": "a text classifier",
     "AutoModelForTokenClassification": "a tagger of words",
     "AutoModelForQuestionAnswering": "a finder of answers",
@@ -170,6 +171,7 @@ def _config_from_scratch(
 
     with _mistakes_of(cfg.arch):
         config = AutoConfig.for_model(cfg.arch, **overrides)
+        _name_decoder_ends(config, tokenizer, overrides)
         with torch.device("meta"):  # no memory and no random numbers: only to look at it
             model = getattr(transformers, auto_model).from_config(config)
         _check_memory(model, cfg.arch)
@@ -178,6 +180,16 @@ def _config_from_scratch(
             return config, None
         _raise_positions(config, capacity, length, cfg)
         return config, capacity
+
+
+def _name_decoder_ends(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> None:
+    """What an encoder–decoder's targets begin with, as T5's and Marian's do with the pad token, and end with."""
+    if not config.is_encoder_decoder:
+        return
+    if given.get("decoder_start_token_id") is None:
+        config.decoder_start_token_id = tokenizer.pad_token_id
+    if getattr(config, "forced_eos_token_id", None) is not None and given.get("forced_eos_token_id") is None:
+        config.forced_eos_token_id = tokenizer.eos_token_id
 
 
 @contextmanager
@@ -222,7 +234,7 @@ def _check_positions(model: PreTrainedModel, name: str, length: int | None) -> N
     if length is not None and capacity is not None and capacity < length:
         raise InputError(
             f"model.pretrained: {name} has {capacity} positions, fewer than the {length} tokens of an "
-            f"input; set task.block_size or task.max_length to at most {capacity}"
+            f"input; set task.block_size or task.max_length (or its like) to at most {capacity}"
         )
 
 
@@ -252,7 +264,7 @@ def _raise_positions(config: PreTrainedConfig, capacity: int, length: int, cfg: 
     if given:
         raise InputError(
             f"model.config.{given[0]}: {cfg.config[given[0]]} makes room for {capacity} tokens, fewer than the "
-            f"{length} of an input; raise it, or lower task.block_size or task.max_length"
+            f"{length} of an input; raise it, or lower task.block_size, task.max_length or its like"
         )
     text_config.max_position_embeddings += length - capacity
 
@@ -290,6 +302,8 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
             several = getattr(generation, name, None)
             if not (isinstance(several, list) and token_id in several):
                 setattr(generation, name, token_id)
+    if model.config.is_encoder_decoder and getattr(model.config, "decoder_start_token_id", None) is None:
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = tokenizer.pad_token_id
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt

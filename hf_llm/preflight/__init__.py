@@ -40,6 +40,7 @@ class Split:
 @dataclass
 class Findings:
     unit: str  # what batches are made of: rows or blocks
+    length_option: str  # of the task, what cuts long rows
     splits: dict[str, Split]
     labels: dict[str, dict[str, int]]  # split -> label -> rows
     architecture: str
@@ -101,6 +102,7 @@ def look(
     space = disk.of(args, plan, tokenizer, _saved_bytes(model), optimizer or 0, folder)
     result = Findings(
         unit=task.unit,
+        length_option=task.length_option,
         splits=found,
         labels=label_counts(raw, task.target, labels) if labels and task.target else {},
         architecture=type(model).__name__,

@@ -124,7 +124,8 @@ def activation_bytes(
             autocast = torch.autocast(args.device.type, kind) if kind else nullcontext()
             ids = torch.zeros(rows, length, dtype=torch.int64)
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
-                model.base_model(input_ids=ids)  # without the output layer, which is the loss's
+                others = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+                model.base_model(input_ids=ids, **others)  # without the output layer, which is the loss's
             return inside + sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     except Exception as error:  # an architecture that asks for other inputs, or looks at their numbers
         logger.debug("the size of the activations is not known: %s", error)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text", "text_pair", "words", "question", "context")  # the canonical columns that say what a row is
+TEXTS = ("text", "text_pair", "source", "words", "question", "context")  # canonical columns that say what a row is
 SHARES = (50, 90, 99)  # per cent of the rows that are no longer
 LIMIT = 1_000_000  # rows of a split that are compared: some seconds
 LIMIT_BYTES = 2**31  # of their text, likewise

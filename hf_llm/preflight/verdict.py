@@ -74,7 +74,9 @@ def _of_rows(found: Findings) -> list[str]:
             )
         if split.lengths is not None and split.lengths.cut and split.lengths.cut > MUCH_CUT * (split.rows or 0):
             share = 100 * split.lengths.cut / (split.rows or 1)
-            lines.append(f"{name}: {share:.0f} % of the rows are cut to task.max_length; raise it if you can")
+            lines.append(
+                f"{name}: {share:.0f} % of the rows are cut to task.{found.length_option}; raise it if you can"
+            )
     return lines
 
 

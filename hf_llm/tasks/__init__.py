@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-from hf_llm.config import InputError
+from hf_llm.config import InputError, ModelConfig
 from hf_llm.config.check import unknown
 from hf_llm.config.declared import task_fields
 from hf_llm.tasks.base import Task
@@ -14,15 +14,22 @@ from hf_llm.tasks.base import Task
 __all__ = ["Task", "for_architecture", "get"]
 
 
-def get(options: dict[str, Any]) -> Task:
-    """The task that `options["name"]` names, with the other options as its fields (`check` has validated them)."""
+def get(options: dict[str, Any], model: ModelConfig | None = None) -> Task:
+    """The task that `options["name"]` names, with the other options as its fields (`check` has validated them).
+
+    Args:
+        model: what it is to be done with, where that is known: some tasks have models of several kinds.
+    """
     options = dict(options)
     name = options.pop("name")
     fields = task_fields(name)
     for key in options:
         if key not in fields:
             raise InputError(f"{unknown(key, fields, 'task.')} (task.name={name})")
-    return _class(name)(**options)
+    task = _class(name)(**options)
+    if model is not None:
+        task.choose_model(model)
+    return task
 
 
 def for_architecture(architecture: str) -> str:

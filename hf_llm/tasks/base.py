@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.config import InputError, nearest
+from hf_llm.config import InputError, ModelConfig, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +32,7 @@ class Task:
     has_classes: ClassVar[bool] = False  # whether it holds classes
     predicts: ClassVar[bool] = True  # whether `predict` has a row to write for each input row
     unit: ClassVar[str] = "rows"  # what batches are made of
+    length_option: ClassVar[str] = "max_length"  # what cuts long rows
 
     def arguments(self, trainer: dict[str, Any], output_dir: str | Path) -> TrainingArguments:
         """transformers' own TrainingArguments; its complaint about a value becomes an InputError."""
@@ -56,6 +57,17 @@ class Task:
         if wanted != "loss" and wanted not in (known := self.metric_names(labels)):
             hint = f"; did you mean {near}?" if (near := nearest(wanted, known)) else ""
             raise InputError(f"trainer.metric_for_best_model={wanted}: not one of {', '.join(known)}{hint}")
+
+    def choose_model(self, model: ModelConfig) -> None:
+        """Look at the architecture, where the task is done in another way by models of another kind.
+
+        Raises:
+            InputError: the architecture has no form for the task.
+        """
+
+    def input_columns(self) -> dict[str, str]:
+        """The columns that `predict` reads, as in `columns`."""
+        return {name: kind for name, kind in self.columns.items() if name != self.target}
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         """What an evaluation reports."""
@@ -157,11 +169,13 @@ def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | 
 
     def batches() -> Iterator[list[str]]:
         for batch in raw["train"].iter(batch_size=1000):
-            for column in ("text", "text_pair", "question", "context"):
+            for column in ("text", "text_pair", "source", "question", "context"):
                 if column in batch:
                     yield batch[column]
             if "words" in batch:
                 yield [" ".join(words) for words in batch["words"]]
+            if "target" in batch:
+                yield [text for texts in batch["target"] for text in texts]
 
     return batches
 

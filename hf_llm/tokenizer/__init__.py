@@ -18,7 +18,8 @@ def load(cfg: TokenizerConfig, texts: Texts | None, *, special_tokens: Mapping[s
         texts: called for each pass over the train split; yields batches of strings. None where there is no train
             split: then only `cfg.pretrained` will do.
         special_tokens: role to token, such as {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}. A pretrained
-            tokenizer keeps its own; a trained one puts each text between its cls and sep tokens where both are given.
+            tokenizer keeps its own; a trained one puts each text between its cls and sep tokens where both are given,
+            and before its sep token where that is given alone.
 
     Raises:
         InputError: nothing to train on, a vocabulary too small for the algorithm, a pretrained tokenizer that is not

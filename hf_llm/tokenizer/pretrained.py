@@ -175,6 +175,8 @@ def _complete(tokenizer: PreTrainedTokenizerBase, special_tokens: Mapping[str, s
     pair = {role: getattr(tokenizer, role) for role in ("cls_token", "sep_token") if role in special_tokens}
     if any(pair.values()):  # of BERT's style: then both; a GPT-2 has neither and needs neither
         missing.update({role: special_tokens[role] for role, token in pair.items() if token is None})
+    elif pair.keys() == {"sep_token"} and special_tokens["sep_token"] != special_tokens.get("eos_token"):
+        missing["sep_token"] = special_tokens["sep_token"]  # what stands between two texts
     before = len(tokenizer)
     tokenizer.add_special_tokens(missing)
     if tokenizer.pad_token is None:

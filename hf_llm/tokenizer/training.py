@@ -57,6 +57,10 @@ def train(cfg: TokenizerConfig, texts: Texts | None, *, special_tokens: Mapping[
     if "cls_token" in roles and "sep_token" in roles:
         backend.post_processor = _between(roles["cls_token"], roles["sep_token"], backend)
         inputs.insert(1, "token_type_ids")
+    elif "sep_token" in roles:
+        sep = roles["sep_token"]
+        ids = [(sep, backend.token_to_id(sep))]
+        backend.post_processor = processors.TemplateProcessing(single=f"$A {sep}", special_tokens=ids)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=inputs, **roles)
     logger.info("tokenizer: %s, %s tokens", cfg.algorithm, f"{len(tokenizer):,}")
     return tokenizer

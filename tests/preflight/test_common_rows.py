@@ -62,7 +62,7 @@ def test_a_streamed_train_split_tells_nothing_of_rows_in_common():
 
 def test_labels_are_counted_by_split():
     raw = {"train": dataset(["x"] * 5, [0, 2, 2, 0, 2]), "test": dataset(["x"] * 2, [1, 1])}
-    assert rows.label_counts(raw, ["a", "b", "c"]) == {
+    assert rows.label_counts(raw, "label", ["a", "b", "c"]) == {
         "train": {"a": 2, "b": 0, "c": 3},
         "test": {"a": 0, "b": 2, "c": 0},
     }
