@@ -46,7 +46,7 @@ def test_every_verbs_root_composes(verb):
 def test_every_file_opens_with_what_it_is_and_holds_no_code(path):
     text = path.read_text()
     assert text.startswith("# ")
-    for forbidden in ("_target_", "trust_remote_code", "${oc.env"):
+    for forbidden in ("_target_:", "trust_remote_code", "${oc.env"):
         assert forbidden not in text
     if path.parent.name == "experiment":
         assert text.splitlines()[1].startswith("# hf-llm train experiment=" + path.stem)

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-
 from hf_llm.config import InputError
 from hf_llm.metrics import text_generation
 from hf_llm.metrics.text_generation import CharacterTokenizer, bleu_tokenizer, generation_report

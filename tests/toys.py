@@ -74,7 +74,7 @@ def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
 
 
 def write_pairs(folder: Path, name: str = "pairs.jsonl", rows: int = 60, split: str = "train") -> Path:
-    """`source` of one to five words, `target` the same in capitals, in reverse; of rows not to train on two targets."""
+    """`source` of one to five words, `target` the same in capitals, in reverse; of rows not trained on two targets."""
     path = folder / name
     lines = []
     for i in range(rows):
