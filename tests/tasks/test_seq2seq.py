@@ -1,15 +1,19 @@
 """Translation and summarization: the loss, what is generated, and the way from a file to a saved model and back."""
 
+import io
 import json
 
 import pytest
 import torch
-from toys import translator, write_pairs
+from conftest import ROOT
+from launched import furthest, launch
+from toys import WORDS, language_model, translator, write_pairs
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, pipeline
 
 from hf_llm import compose, evaluate, predict, train
 from hf_llm.config import InputError
 from hf_llm.metrics.text_generation import generation_report
+from hf_llm.tasks.baseline import first_sentences, nearest_rows, sentences
 
 ENCODER_DECODERS = ("t5", "bart", "marian")
 CAUSAL = ("gpt2", "rnn", "fnn")
@@ -174,14 +178,11 @@ def test_a_pretrained_model_keeps_its_weights_and_grows_for_new_tokens(tmp_path,
 
 
 def test_a_pretrained_causal_tokenizer_gets_a_separator(tmp_path):
-    from toys import language_model
-
     lm = train(compose(*language_model(tmp_path, run="lm")))
     assert lm.tokenizer.sep_token is None
     overrides = [o for o in translator(tmp_path, "gpt2", run="tuned") if not o.startswith(("model", "tokenizer"))]
-    lengths = ["task.max_source_length=16", "task.max_target_length=8", "model.config.n_positions=16"]
     pretrained = ["model=pretrained", f"model.pretrained={lm.folder / 'model'}"]
-    run = train(compose(*overrides, "tokenizer=auto", *pretrained, *lengths[:2], "task.max_source_length=900"))
+    run = train(compose(*overrides, "tokenizer=auto", *pretrained))
     assert run.tokenizer.sep_token == "<sep>"
     assert all(row["input_ids"][-1] == run.tokenizer.sep_token_id for row in run.trainer.train_dataset)
 
@@ -210,8 +211,6 @@ def test_each_reference_of_a_training_row_may_be_a_row(tmp_path):
 
 
 def test_predict_reads_sources_alone(runs, tmp_path, monkeypatch):
-    import io
-
     run = runs[1]["marian"].folder
     monkeypatch.setattr("sys.stdin", io.StringIO("red cat\nblue\n"))
     rows = predict(compose("predict", f"run={run}", "trainer.use_cpu=true"))
@@ -237,3 +236,67 @@ def test_summarization_reports_rouge_beside_the_first_sentences(tmp_path):
         ["One cat."] * 20, [["Two dogs ran."]] * 20, ["rouge1", "rouge2", "rougeL", "rougeLsum"]
     )
     assert set(metrics["test"]) == {"loss", "perplexity", "rouge1", "rouge2", "rougeL", "rougeLsum", "gen_len"}
+
+
+@pytest.mark.parametrize("arch", ["t5", "gpt2"])
+def test_by_extraction_a_summary_is_the_likeliest_sentence_of_its_source(arch, tmp_path):
+    rows = [
+        {"source": f"{' '.join(WORDS[i % 8 :])}. {WORDS[i % 5]} ran. {WORDS[-i % 7]}!", "target": WORDS[i % 4]}
+        for i in range(30)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "held.jsonl").write_text("\n".join(map(json.dumps, rows[3:14])))
+    options = {"task": "summarization", "task.extractive": "true", "task.max_source_length": "32"}
+    given = [*translator(tmp_path, arch, run=arch, **options), f"data.files.train={tmp_path / 'rows.jsonl'}"]
+    run = train(compose(*given, f"data.files.validation={tmp_path / 'rows.jsonl'}"))
+    model, tokenizer = saved(run, arch)
+    written = lines(run.folder / "predictions.jsonl")
+    for row, found in zip(rows, written, strict=True):
+        losses = {}
+        for sentence in sentences(row["source"]):
+            loss, count = loss_by_hand(model, tokenizer, row["source"], sentence)
+            losses[sentence] = loss / count
+        assert len(losses) == 3
+        assert losses[found["prediction"]] == pytest.approx(min(losses.values()), rel=1e-5)
+    asked = [f"run={run.folder}", "trainer.use_cpu=true", "trainer.per_device_eval_batch_size=3"]
+    assert predict(compose("predict", *asked, f"input={tmp_path / 'rows.jsonl'}")) == written
+
+
+def test_the_baselines_are_the_nearest_row_and_the_first_sentences():
+    train_texts = ["a red cat", "two blue dogs", "the red cat sat"]
+    assert nearest_rows(train_texts, ["blue dogs", "red cat sat", "a red cat"], "word").tolist() == [1, 2, 0]
+    assert nearest_rows(["你好吗", "我喜欢猫"], ["喜欢猫吗"], "char").tolist() == [1]
+    text = 'We use e.g. cats (Li et al. 2017). "Dogs, too!" they say. v1.5 is old? 是的。好！'
+    first, *others = sentences(text)
+    assert first == "We use e.g. cats (Li et al. 2017)."
+    assert others == ['"Dogs, too!"', "they say.", "v1.5 is old?", "是的。", "好！"]
+    assert first_sentences(text, 1) == "We use e.g. cats (Li et al. 2017)."
+    assert sentences("no end") == ["no end"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_measure_and_write_as_one(tmp_path):
+    each = ROOT / "tests" / "distributed" / "each.py"
+    still = {"t5": "model.config.dropout_rate=0", "gpt2": "model.config.resid_pdrop=0"}
+    more = {"gpt2": ["model.config.embd_pdrop=0", "model.config.attn_pdrop=0"]}
+    found = {}
+    for processes, size in ((1, 4), (2, 2)):
+        calls = []
+        for arch, dropout in still.items():
+            run = f"{arch}_{processes}"
+            options = {"run": run, "trainer.max_steps": "6", "trainer.logging_steps": "1",
+                       "trainer.per_device_train_batch_size": size}  # fmt: skip
+            calls.append(["train", [*translator(tmp_path, arch, **options), dropout, *more.get(arch, [])]])
+            asked = [f"run={tmp_path}/outputs/{arch}_1", "trainer.use_cpu=true"]
+            for batch in (1, 3):
+                one = f"trainer.per_device_eval_batch_size={batch}"
+                calls += [["evaluate", [*asked, one]], ["predict", [*asked, one, f"input={tmp_path}/held.jsonl"]]]
+        (tmp_path / "calls.json").write_text(json.dumps(calls))
+        launch(tmp_path, processes, each, tmp_path / "calls.json", tmp_path / "results.json")
+        found[processes] = json.loads((tmp_path / "results.json").read_text())
+    for (verb, _), one, two in zip(calls, found[1], found[2], strict=True):
+        if verb == "train":
+            assert len(one["loss"]) == 6
+            assert furthest(two["loss"], one["loss"]) < 1e-5
+        else:
+            assert two == one
