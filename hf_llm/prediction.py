@@ -40,8 +40,7 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
-        encoded = loaded.task.encode({"predicted": rows}, loaded.tokenizer)["predicted"]
-        return list(loaded.task.outcome(trainer, rows, encoded).predictions)
+        return list(loaded.task.predict(trainer, rows, loaded.tokenizer))
 
 
 def predict_command(cfg: PredictConfig) -> None:

@@ -30,7 +30,7 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
         metrics[split] = outcome.metrics
         for name, baseline in task.baseline_metrics(raw, split).items():
             metrics[f"{split}, {name}"] = baseline
-        if task.predicts and runs.is_main_process():
+        if outcome.predictions is not None and runs.is_main_process():
             runs.write(folder / f"predictions{_suffix(split)}.jsonl", json_lines(outcome.predictions))
     runs.write_json(folder / runs.METRICS, metrics)
     if runs.is_main_process():

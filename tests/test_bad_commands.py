@@ -10,7 +10,7 @@ from string import Template
 import datasets  # noqa: F401  before a test captures the standard error that its log handler would keep
 import pytest
 import transformers  # noqa: F401  likewise
-from toys import QUICK, SMALL, classifier, language_model, write_csv, write_text
+from toys import QUICK, SMALL, classifier, language_model, masked_language_model, write_csv, write_text
 
 from hf_llm.cli import main
 
@@ -57,10 +57,11 @@ MEET = "launcher.main_process_ip=127.0.0.1 launcher.main_process_port=29500"  # 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with two finished runs: `lm` and `spam`."""
+    """A folder with three finished runs: `lm`, `spam` and `masked`."""
     folder = tmp_path_factory.mktemp("trained")
     main(["train", *language_model(folder, run="lm")])
     main(["train", *classifier(folder, run="spam")])
+    main(["train", *masked_language_model(folder, run="masked")])
     return folder / "outputs"
 
 
@@ -108,7 +109,7 @@ def files_in(*folders: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(("command", "expected"), CASES, ids=[command for command, _ in CASES])
 def test_a_bad_command_says_in_one_line_what_is_right_and_leaves_nothing(command, expected, here, runs, capsys):
-    paths = {"LM": runs / "lm", "SPAM": runs / "spam", "RUNS": runs}
+    paths = {"LM": runs / "lm", "SPAM": runs / "spam", "MASKED": runs / "masked", "RUNS": runs}
     words = Template(command).safe_substitute(paths, MEET=MEET, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
     before = files_in(here, runs)
     message = refused(quick(shlex.split(words)), capsys)

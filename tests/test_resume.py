@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import classifier, language_model
+from toys import classifier, language_model, masked_language_model
 from transformers.trainer_pt_utils import safe_globals
 
 from hf_llm import InputError, checkpoints, compose, train
 from hf_llm.interruption import PREEMPTED, Interrupted
 from hf_llm.tasks.classification_trainer import ClassificationTrainer
 from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
+from hf_llm.tasks.masked_lm_trainer import MaskedLMTrainer
 
 TIMES = ("runtime", "per_second", "jit", "preparation")
 EVERY = [
@@ -89,7 +90,7 @@ def stop_at(monkeypatch, method, call, number=signal.SIGTERM):
 
         return method
 
-    for owner in (LanguageModelTrainer, ClassificationTrainer):
+    for owner in (LanguageModelTrainer, ClassificationTrainer, MaskedLMTrainer):
         monkeypatch.setattr(owner, method, interrupting(getattr(owner, method)))
 
 
@@ -132,6 +133,7 @@ OPTIONS = {
         "trainer.train_sampling_strategy=group_by_length",
         "trainer.eval_strategy=epoch",
     ],
+    "masked": lambda folder: [*masked_language_model(folder), *EVERY, "trainer.save_steps=5"],
     "streamed": lambda folder: [
         *lm(folder),
         "data.streaming=true",

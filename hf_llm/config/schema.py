@@ -19,7 +19,9 @@ class DataConfig:
 
     path: str | None = None  # a Hub dataset id, a folder, or builtin:NAME
     files: Any = None  # {split: file, glob or URL, or a list of them}; a bare file or list is the train split
-    format: Literal["txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow"] | None = None  # null: by the ending
+    format: Literal["txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "conllu"] | None = (
+        None  # null: by the ending
+    )
     subset: str | None = None  # a Hub dataset's configuration name
     revision: str | None = None  # branch, tag or commit of a Hub dataset
     splits: dict[str, str] = field(default_factory=dict)  # {validation: dev}: what a split of ours is called there

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_data
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
-from hf_llm.data import sources, streaming
+from hf_llm.data import sources, streaming, tags
 from hf_llm.data.columns import Column, listed, wanted
 from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
@@ -21,6 +21,8 @@ from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wa
 from hf_llm.data.streaming import reporting
 
 logger = logging.getLogger(__name__)
+
+ENCODE = {"label": label_names.encode, "tags": tags.encode}  # names -> ids, by the kind of column
 
 __all__ = ["fingerprint", "is_local", "load", "read", "reporting"]
 
@@ -41,7 +43,7 @@ def load(
     read, used, and left out with the reasons.
 
     Args:
-        columns: canonical name -> kind, "text" or "label", with a trailing "?" if rows may do without.
+        columns: canonical name -> kind, text, label, words or tags, with a trailing "?" if rows may do without.
         seed: of the choice of validation rows.
         sample_by: a document of a text file, unless `cfg.sample_by` says: line, paragraph or document (= file).
         labels: a trained model's label names in id order; without them `cfg.labels`, a ClassLabel's own names, or
@@ -61,10 +63,14 @@ def load(
     limits = checked_limits(cfg)
     names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
     if cfg.streaming:
+        if lists := [column.name for column in needed if column.kind not in ("text", "label")]:
+            raise InputError(
+                f"data.streaming=true: {lists[0]} cannot be streamed, only texts and labels; set it false"
+            )
         return streaming.load(cfg, needed, sample_by, names, origin, limits, splits)
 
     found = sources.find(cfg)
-    has_label = any(column.kind == "label" for column in needed)
+    has_label = any(column.kind in ENCODE for column in needed)
     use = wanted_splits(list(found), splits, cfg)
     carved = "validation" not in found and "train" in found and cfg.validation_fraction > 0
     read = {split for split in use if split in found}
@@ -78,8 +84,8 @@ def load(
             if rows:
                 parts[split] = rows
     for column in needed:
-        if column.kind == "label":
-            label_names.encode(parts, column.name, names, origin, optional=column.optional)
+        if column.kind in ENCODE:
+            ENCODE[column.kind](parts, column.name, names, origin, optional=column.optional)
     result = {split: _joined(split, rows) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
@@ -117,8 +123,8 @@ def read(
     rows = _cleaned(rows, needed, cfg)
     names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
     for column in needed:
-        if column.kind == "label":
-            label_names.encode({"input": rows}, column.name, names, origin, optional=column.optional)
+        if column.kind in ENCODE:
+            ENCODE[column.kind]({"input": rows}, column.name, names, origin, optional=column.optional)
     return _joined("input", rows)
 
 
@@ -157,7 +163,7 @@ def _parts(
 ) -> list[Rows]:
     """The checked rows of a split; none for a test split that nobody asked for and whose labels are not given."""
     lenient = split == "test" and may_lack_labels
-    sought = [Column(c.name, c.source, c.kind, c.optional or (lenient and c.kind == "label")) for c in needed]
+    sought = [Column(c.name, c.source, c.kind, c.optional or (lenient and c.kind in ENCODE)) for c in needed]
     rows = sources.parts_of(source, sought, cfg, sample_by)
     if lenient and not all(label_names.are_given(part, needed) for part in rows):
         logger.warning("test: left out, for its labels are not given")

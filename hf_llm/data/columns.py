@@ -15,7 +15,7 @@ class Column:
 
     name: str
     source: str
-    kind: str  # "text" or "label"
+    kind: str  # "text", "label", "words" or "tags"
     optional: bool = False
 
 

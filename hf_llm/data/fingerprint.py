@@ -33,7 +33,7 @@ def fingerprint(rows: Dataset | DatasetDict | IterableDatasetDict) -> str | None
 def _of_content(dataset: Dataset) -> str:
     total = hashlib.sha256()
     for name in sorted(dataset.column_names):
-        feature = dataset.features[name]
+        feature = getattr(dataset.features[name], "feature", dataset.features[name])  # of a list, its items
         names = feature.names if isinstance(feature, ClassLabel) else None
         lengths, values = hashlib.sha256(), hashlib.sha256()
         for batch in dataset.select_columns(name).with_format("arrow").iter(BATCH):
@@ -50,5 +50,11 @@ def _update(lengths, values, chunk: pa.Array) -> None:
         offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
         if len(chunk) and offsets[-1] > offsets[0]:
             values.update(memoryview(chunk.buffers()[2])[offsets[0] : offsets[-1]])
+    elif pa.types.is_list(chunk.type):
+        lengths.update(pc.list_value_length(chunk).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        _update(lengths, values, chunk.flatten())
+    elif pa.types.is_struct(chunk.type):
+        for part in chunk.flatten():
+            _update(lengths, values, part)
     else:
         values.update(chunk.cast(pa.int64()).to_numpy(zero_copy_only=False).astype("<i8").tobytes())

@@ -18,15 +18,16 @@ import pyarrow.compute as pc
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present
+from hf_llm.data.conll import parse_conll
 from hf_llm.data.delimited import parse_delimited
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, from_table
 from hf_llm.data.tables import parse_table
 
-FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow")
+FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "conllu")
 EMPTY = "the file is empty"
 BLANK = "the file is empty but for white space"
-ENDINGS = {**{f".{name}": name for name in FORMATS}, ".text": "txt", ".md": "txt", ".ndjson": "jsonl"}
+ENDINGS = {**{f".{name}": name for name in FORMATS}, ".text": "txt", ".md": "txt", ".ndjson": "jsonl", ".bio": "conll"}
 
 
 def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: DataConfig, sample_by: str) -> Rows:
@@ -44,6 +45,8 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
         return parse_text(text, where, columns, sample_by)
     if form in ("csv", "tsv"):
         return parse_delimited(text, where, columns, cfg, delimiter=cfg.delimiter or ("\t" if form == "tsv" else ","))
+    if form in ("conll", "conllu"):
+        return parse_conll(text, where, form, columns, cfg)
     return parse_json(text, where, columns)
 
 
@@ -90,7 +93,7 @@ def _encoding_hint(raw: bytes, encoding: str) -> str:
 
 def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str) -> Rows:
     """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out."""
-    column = text_column(columns, where)
+    (column, kind) = text_column(columns, where)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if sample_by == "document":
@@ -103,8 +106,9 @@ def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str)
     blank = len(documents) - pc.sum(keep).as_py()
     if blank == len(documents):
         raise InputError(f"{where}: {BLANK}")
+    documents = documents.filter(keep) if blank else documents
     return Rows(
-        from_table(pa.table({column: documents.filter(keep) if blank else documents})),
+        from_table(pa.table({column: pc.utf8_split_whitespace(documents) if kind == "words" else documents})),
         where,
         numbers=np.nonzero(keep.to_numpy(zero_copy_only=False))[0] + 1 if blank else None,
         unit=sample_by,
@@ -112,14 +116,14 @@ def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str)
     )
 
 
-def text_column(columns: Sequence[Column], where: str) -> str:
-    """What a text file's only column is called.
+def text_column(columns: Sequence[Column], where: str) -> tuple[str, str]:
+    """What a text file's only column is called, and its kind: a text, or words that white space separates.
 
     It is the task's text column, whatever its name: a run trained on a csv's `message` reads a txt as well.
 
     Raises:
         InputError: another column is wanted too.
     """
-    column = next(column for column in columns if column.kind == "text").source
-    present(columns, [column], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
-    return column
+    column = next(column for column in columns if column.kind in ("text", "words"))
+    present(columns, [column.source], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
+    return column.source, column.kind

@@ -18,11 +18,13 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
     lines = _json_lines(text, where)
     encoded = lines.encode("utf-8", "surrogatepass")
-    texts = {column.source: pa.string() for column in columns if column.kind == "text"}
-    labels = [column.source for column in columns if column.kind == "label"]
+    known = {"text": pa.string(), "words": pa.list_(pa.string())}
+    texts = {column.source: known[column.kind] for column in columns if column.kind in known}
+    tags = [column.source for column in columns if column.kind == "tags"]
+    labels = [column.source for column in columns if column.kind == "label"] + tags
     error: Exception | None = None
     for kind in (pa.string(), pa.int64(), pa.bool_(), pa.float64()) if labels else (None,):
-        schema = pa.schema({**texts, **dict.fromkeys(labels, kind)})
+        schema = pa.schema({**texts, **{name: pa.list_(kind) if name in tags else kind for name in labels}})
         try:
             table = pyarrow.json.read_json(
                 pa.BufferReader(encoded),
@@ -33,7 +35,7 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
         except pa.ArrowInvalid as problem:
             error = error or problem
             # only a label of another type is worth another try
-            again = [f"Column(/{label}) changed from" for label in labels] + ["Failed to convert JSON to"]
+            again = [f"Column(/{label}" for label in labels] + ["Failed to convert JSON to"]
             if not any(cause in str(problem) for cause in again):
                 raise InputError(_json_message(problem, where, labels)) from problem
     else:

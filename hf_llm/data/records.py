@@ -121,7 +121,7 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
 def _of_text(
     lines: Iterable[str], where: str, columns: Sequence[Column], sample_by: str, tally: Tally
 ) -> Iterator[Record]:
-    column = formats.text_column(columns, where)
+    column, _ = formats.text_column(columns, where)
     documents = {"document": _document, "paragraph": _paragraphs, "line": _bare}[sample_by](lines)
     blank = True
     for number, text in enumerate(documents, 1):

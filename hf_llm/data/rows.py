@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
+from hf_llm.data import words
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -76,14 +77,15 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
     for column in columns:
         if column.kind == "text":
             dataset = _as_text(dataset, column, rows)
+        elif column.kind in words.KINDS:
+            words.check(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)
     for column in columns:
-        if column.kind == "label" and column.optional:
+        if column.kind in ("label", "tags") and column.optional:
             continue
-        values = dataset.data.column(column.name)
-        for problem, mask in _problems(values, column, dataset.features[column.name]).items():
+        for problem, mask in _problems(dataset, column).items():
             bad = keep & mask
             count = int(bad.sum())
             if not count:
@@ -114,8 +116,11 @@ def not_text(column: Column, kind: object) -> str:
     return f"column '{column.source}' holds {kind}, not text; set data.columns.{key} to a text column"
 
 
-def _problems(values: pa.ChunkedArray, column: Column, feature: object) -> dict[str, np.ndarray]:
-    """Problem -> (rows,) bool, for a text or label column."""
+def _problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
+    """Problem -> (rows,) bool."""
+    if column.kind in words.KINDS:
+        return words.problems(dataset, column)
+    values, feature = dataset.data.column(column.name), dataset.features[column.name]
     null = pc.is_null(values)
     problems = {"null": null.to_numpy()}
     if pa.types.is_string(values.type):

@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 _PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForMaskedLM": "a masked language model",
     "AutoModelForSequenceClassification": "a text classifier",
+    "AutoModelForTokenClassification": "a tagger of words",
 }
 
 

@@ -103,6 +103,12 @@ class FNNPreTrainedModel(SequencePreTrainedModel):
     _no_split_modules = ["FNNLayer", "FNNWindowLayer"]  # noqa: RUF012 (as transformers declares it)
     _can_record_outputs = {"hidden_states": FNNLayer}  # noqa: RUF012 (likewise)
 
+    def post_init(self) -> None:
+        super().post_init()
+        # FSDP looks each of them up, and most models have one hidden layer
+        here = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = [name for name in self._no_split_modules or () if name in here]
+
 
 class FNNModel(FNNPreTrainedModel):
     def __init__(self, config: FNNConfig):

@@ -102,7 +102,7 @@ def look(
     result = Findings(
         unit=task.unit,
         splits=found,
-        labels=label_counts(raw, labels) if labels else {},
+        labels=label_counts(raw, task.label_column, labels) if labels and task.label_column else {},
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
         trainable=model.num_parameters(only_trainable=True),

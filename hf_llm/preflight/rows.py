@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text", "text_pair")  # the canonical text columns
+TEXTS = ("text", "text_pair", "words")  # the canonical columns that say what a row is
 SHARES = (50, 90, 99)  # per cent of the rows that are no longer
 LIMIT = 1_000_000  # rows of a split that are compared: some seconds
 LIMIT_BYTES = 2**31  # of their text, likewise
@@ -54,13 +54,14 @@ def of_encoded(split: Any) -> Lengths | None:
     return None
 
 
-def label_counts(raw: Mapping[str, Any], labels: list[str]) -> dict[str, dict[str, int]]:
-    """Split -> label -> rows, for the splits whose labels are at hand."""
-    return {
-        name: dict(zip(labels, np.bincount(_column(rows, "label"), minlength=len(labels)).tolist(), strict=True))
-        for name, rows in raw.items()
-        if isinstance(rows, Dataset) and "label" in rows.column_names
-    }
+def label_counts(raw: Mapping[str, Any], column: str, labels: list[str]) -> dict[str, dict[str, int]]:
+    """Split -> label -> rows, or words where each has a tag; for the splits whose labels are at hand."""
+    counts = {}
+    for name, rows in raw.items():
+        if isinstance(rows, Dataset) and column in rows.column_names:
+            values = np.concatenate([np.atleast_1d(value) for value in _column(rows, column)])
+            counts[name] = dict(zip(labels, np.bincount(values, minlength=len(labels)).tolist(), strict=True))
+    return counts
 
 
 def seen_in_train(raw: Mapping[str, Any]) -> dict[str, Seen]:
@@ -109,13 +110,17 @@ def _digests(rows: Dataset) -> np.ndarray:
     columns = [name for name in TEXTS if name in rows.column_names]
     parts, count, size = [], 0, 0
     for batch in rows.select_columns(columns).with_format("arrow").iter(batch_size=1000):
-        texts = [batch.column(name).to_pylist() for name in columns]
+        texts = [[_as_text(value) for value in batch.column(name).to_pylist()] for name in columns]
         parts += [_digest(row) for row in zip(*texts, strict=True)]
         count += batch.num_rows
         size += batch.nbytes
         if count >= LIMIT or size >= LIMIT_BYTES:
             break
     return np.frombuffer(b"".join(parts), dtype="<u8")
+
+
+def _as_text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def _digest(texts: tuple[str, ...]) -> bytes:

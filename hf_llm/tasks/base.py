@@ -98,13 +98,18 @@ class Task:
         """
         return Outcome(unprefixed(trainer.evaluate(encoded)))
 
+    def predict(self, trainer: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterable[dict[str, Any]]:
+        """A row for each of `rows`, which have nothing to be measured by."""
+        return self.outcome(trainer, rows, self.encode({"predicted": rows}, tokenizer)["predicted"]).predictions or ()
+
 
 @dataclass
 class Outcome:
     """What came of a split."""
 
     metrics: dict[str, Any]
-    predictions: Iterable[dict[str, Any]] = ()  # one for each raw row, in order; made when asked for, by one process
+    # one for each raw row, in order, made when asked for and by one process; None where a split has none to keep
+    predictions: Iterable[dict[str, Any]] | None = None
 
 
 def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +156,8 @@ def texts_of(raw: Mapping[str, Dataset]) -> Callable[[], Iterator[list[str]]] | 
             for column in ("text", "text_pair"):
                 if column in batch:
                     yield batch[column]
+            if "words" in batch:
+                yield [" ".join(words) for words in batch["words"]]
 
     return batches
 

@@ -40,6 +40,12 @@ class ExactTrainer(FiniteTrainer):
         super().create_accelerator_and_postprocess()
         shard_on_cpu(self)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if state_dict is not None:  # gathered from shards, where tied weights share no memory and would stand twice
+            tied = self.accelerator.unwrap_model(self.model).all_tied_weights_keys
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict)
+
     @abstractmethod
     def mean_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None

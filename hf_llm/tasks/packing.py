@@ -21,8 +21,33 @@ from hf_llm.tasks.sampling import IGNORE_INDEX
 COUNTED = ("num_words", "num_bytes", "num_unknown")  # of a document
 
 
+class EndToEnd:
+    """The lists of a column, end to end: any slice of their values, cut out of the Arrow table when asked for."""
+
+    def __init__(self, rows: Dataset, column: str):
+        if rows._indices is not None:  # a selection: the table still holds all rows
+            rows = rows.flatten_indices()
+        lists = rows.data.column(column)
+        self.lengths: np.ndarray = pc.list_value_length(lists).to_numpy()  # of each list
+        self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in lists.chunks if len(chunk)]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def cut(self, start: int, stop: int) -> np.ndarray:
+        """Values [start, stop), from as many Arrow chunks as they lie in."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        parts = []
+        while start < stop:
+            offset = int(self._starts[first])
+            parts.append(self._chunks[first][start - offset : stop - offset])
+            start, first = int(self._starts[first + 1]), first + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 class PackedBlocks(torch.utils.data.Dataset):
-    """The blocks of a tokenised corpus, cut out of its Arrow table when asked for: nothing is copied or stored twice.
+    """The blocks of a tokenised corpus, cut out when asked for: nothing is copied or stored twice.
 
     Args:
         documents: columns `input_ids` (each document with its end-of-text token), and those of `COUNTED`.
@@ -43,14 +68,10 @@ class PackedBlocks(torch.utils.data.Dataset):
     ):
         self.block_size = block_size
         self.bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
-        if documents._indices is not None:  # a selection: the table still holds all rows
-            documents = documents.flatten_indices()
         self._prefix = np.array([eos_token_id], dtype=np.int32)
-        column = documents.data.column("input_ids")
-        self.document_lengths: np.ndarray = pc.list_value_length(column).to_numpy()  # tokens, with the end-of-text
-        self._chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks if len(chunk)]
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)])
-        self.num_tokens = int(self._starts[-1])  # targets; the <eos> in front is input only
+        self._corpus = EndToEnd(documents, "input_ids")
+        self.document_lengths = self._corpus.lengths  # tokens, with the end-of-text
+        self.num_tokens = len(self._corpus)  # targets; the <eos> in front is input only
         self._counts: np.ndarray | None = None
         if count_text:
             self._counts = self._count_text(documents)
@@ -66,22 +87,13 @@ class PackedBlocks(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return -(-self.num_tokens // self.block_size)
 
-    def _tokens(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop) of the corpus, from as many Arrow chunks as they lie in."""
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts = []
-        while start < stop:
-            offset = int(self._starts[first])
-            parts.append(self._chunks[first][start - offset : stop - offset])
-            start, first = int(self._starts[first + 1]), first + 1
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
         start = index * self.block_size
         stop = min(start + self.block_size, self.num_tokens)
-        window = self._tokens(start - 1, stop) if start else np.concatenate([self._prefix, self._tokens(0, stop)])
+        cut = self._corpus.cut
+        window = cut(start - 1, stop) if start else np.concatenate([self._prefix, cut(0, stop)])
         block = torch.from_numpy(window.astype(np.int64))  # (T + 1,)
         item = {**_inputs_and_targets(block, self.bos_token_id), "row": torch.tensor(index)}
         if self._counts is not None:

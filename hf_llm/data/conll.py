@@ -1,0 +1,118 @@
+"""CoNLL's columns: a word a line with its tags, a blank line after each sentence.
+
+CoNLL-U (universaldependencies.org/format.html) names its ten columns; other files name none, so that here they are
+"0", "1", … from the left, and "-1" is the last. `data.column_names` names them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from hf_llm.config import DataConfig, InputError
+from hf_llm.data.columns import Column, present, shorten
+from hf_llm.data.rows import Rows, from_table
+
+CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+DOCUMENT = "-DOCSTART-"  # of CoNLL-2003: where a document begins
+DEFAULTS = {"conllu": {"words": "form", "tags": "upos"}, "conll": {"words": "0", "tags": "-1"}}
+
+
+@dataclass
+class Sentence:
+    line: int  # of its first word, from 1
+    words: list[list[str]] = field(default_factory=list)  # a list of fields for each
+
+
+def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg: DataConfig) -> Rows:
+    """The sentences of a file as rows, each column a list of strings.
+
+    Comments, and of CoNLL-U the ranges (`1-2`) and empty nodes (`8.1`), which are no words of the sentence, are
+    passed over.
+
+    Raises:
+        InputError: a word has another number of columns than the first, or a column is not there.
+    """
+    sentences = list(_sentences(text, form, cfg.delimiter))
+    if form == "conllu":
+        sentences = [s for s in (_without_ranges(s) for s in sentences) if s.words]
+    documents = [s for s in sentences if s.words[0][0].strip() == DOCUMENT]
+    sentences = [s for s in sentences if s.words[0][0].strip() != DOCUMENT]
+    if not sentences:
+        raise InputError(f"{where}: no sentence; give a word a line, and a blank line after each sentence")
+    width = len(sentences[0].words[0])
+    for sentence in sentences:
+        _check_width(sentence, width, where)
+    names = list(cfg.column_names or (CONLLU if form == "conllu" else map(str, range(width))))
+    if len(names) != width:
+        given = "data.column_names has" if cfg.column_names else "CoNLL-U has"
+        raise InputError(f"{where}, line {sentences[0].line}: {width} columns, and {given} {len(names)}")
+    wanted = [_by_number(column, names, form) for column in columns]
+    here = present(wanted, names, where)
+    table = {
+        asked.source: pa.array([[word[names.index(column.source)] for word in s.words] for s in sentences])
+        for asked, column in zip(columns, wanted, strict=True)
+        if column in here
+    }
+    lines = np.array([sentence.line for sentence in sentences])
+    return Rows(
+        from_table(pa.table(table)),
+        where,
+        unit="sentence",
+        left_out=Counter({"document marks": len(documents)} if documents else {}),
+        line_of=lambda number: int(lines[number - 1]),
+    )
+
+
+def _by_number(column: Column, names: Sequence[str], form: str) -> Column:
+    """The column under its name in the file: "-1" is the last, and a canonical name the format's own default."""
+    source = column.source
+    if source == column.name and source not in names:
+        source = DEFAULTS[form].get(source, source)
+    if source.lstrip("-").isdigit() and source not in names and -len(names) <= int(source) < len(names):
+        source = names[int(source)]
+    return replace(column, source=source)
+
+
+def _sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence]:
+    sentence: Sentence | None = None
+    width = 0  # of the first word: "# 1" may be a comment, or a word with its tag
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            if sentence:
+                yield sentence
+            sentence = None
+            continue
+        if delimiter is None and not width:
+            delimiter = "\t" if form == "conllu" or "\t" in line else ""
+        fields = line.rstrip("\r\n").split(delimiter) if delimiter else line.split()
+        if sentence is None and line.startswith("#") and _is_comment(line, fields, form, width):
+            continue
+        width = width or len(fields)
+        sentence = sentence or Sentence(number)
+        sentence.words.append(fields)
+    if sentence:
+        yield sentence
+
+
+def _is_comment(line: str, fields: list[str], form: str, width: int) -> bool:
+    """A word may begin with "#" too: then its line has as many columns as the others."""
+    return form == "conllu" or (line.startswith("# ") and (len(fields) != width or width == 0))
+
+
+def _without_ranges(sentence: Sentence) -> Sentence:
+    kept = [(i, word) for i, word in enumerate(sentence.words) if "-" not in word[0] and "." not in word[0]]
+    return Sentence(sentence.line + (kept[0][0] if kept else 0), [word for _, word in kept])
+
+
+def _check_width(sentence: Sentence, width: int, where: str) -> None:
+    for offset, word in enumerate(sentence.words):
+        if len(word) != width:
+            raise InputError(
+                f"{where}, line {sentence.line + offset}: {len(word)} columns where the first word has {width}: "
+                f"{shorten(' '.join(word))!r}; set data.delimiter if it is not what separates them"
+            )
