@@ -15,7 +15,7 @@ class Column:
 
     name: str
     source: str
-    kind: str  # "text", "label", "words" or "tags"
+    kind: str  # "text", "label", "words", "tags", "predicate" or "roles"
     optional: bool = False
 
 

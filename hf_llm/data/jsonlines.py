@@ -16,7 +16,7 @@ from hf_llm.data.rows import Rows, from_table
 
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
-    lines = _json_lines(text, where)
+    lines = json_lines(text, where)
     encoded = lines.encode("utf-8", "surrogatepass")
     known = {"text": pa.string(), "words": pa.list_(pa.string())}
     texts = {column.source: known[column.kind] for column in columns if column.kind in known}
@@ -48,7 +48,8 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     return Rows(from_table(table), where)
 
 
-def _json_lines(text: str, where: str) -> str:
+def json_lines(text: str, where: str) -> str:
+    """The text of a JSON file as an object a line; of an object over many lines, and of an array, too."""
     if not text.lstrip().startswith("[") and "\n" in text.strip():
         first = text.lstrip().split("\n", 1)[0]
         try:

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
-from hf_llm.data import words
+from hf_llm.data import predicates, words
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -79,11 +79,13 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
             dataset = _as_text(dataset, column, rows)
         elif column.kind in words.KINDS:
             words.check(dataset, column, rows.where)
+        elif column.kind == "predicate":
+            predicates.check(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)
     for column in columns:
-        if column.kind in ("label", "tags") and column.optional:
+        if column.kind in ("label", "tags", "roles") and column.optional:
             continue
         for problem, mask in _problems(dataset, column).items():
             bad = keep & mask
@@ -120,6 +122,8 @@ def _problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
     """Problem -> (rows,) bool."""
     if column.kind in words.KINDS:
         return words.problems(dataset, column)
+    if column.kind == "predicate":
+        return predicates.problems(dataset, column)
     values, feature = dataset.data.column(column.name), dataset.features[column.name]
     null = pc.is_null(values)
     problems = {"null": null.to_numpy()}
