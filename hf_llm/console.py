@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,13 @@ def say(text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def show(pictures: Iterable[Any]) -> None:
+    """What rich makes of each, on standard output."""
+    from rich.console import Console
+
+    Console().print(*pictures)
+
+
 def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """A table with a row per metric and a column per split; for a classifier another with a row per class.
 
@@ -104,7 +111,8 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
     console = Console()
     console.print(table)
     if classes:
-        split = [name for name, values in metrics.items() if "confusion_matrix" in values][-1]
+        with_classes = [name for name, values in metrics.items() if not hidden.isdisjoint(values)]
+        split = [name for name in with_classes if ", " not in name][-1]  # not a baseline's
         table = Table(title=Text(f"{split}, by class", style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("class")
         for score in SCORES:

@@ -124,7 +124,7 @@ def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
     words = [fields[places["words"]] for fields in sentence.words]
     predicates = [i for i, fields in enumerate(sentence.words) if fields[places["predicate"]] not in NONE]
     if places["roles"] is None:
-        yield from (Row(sentence.line, words, i) for i in predicates or [None])
+        yield from (Row(sentence.line, words, i) for i in predicates or (None,))
         return
     columns = list(zip(*(fields[places["roles"]] for fields in sentence.words), strict=True))
     if len(columns) != len(predicates):
