@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
 from hf_llm.config import InputError
+from hf_llm.data.predicates import sentences
 from hf_llm.tasks.words import WordEncoder
 
 if TYPE_CHECKING:
@@ -17,30 +17,6 @@ if TYPE_CHECKING:
 MARKERS = ("<V>", "</V>")  # around the predicate, as tokens of their own
 UNREAD = -1  # in the place of a word's first sub-word, where a sentence is too long for all of it to be read
 NO_PREDICATE = -1  # of an example in which the predicates themselves are to be found
-
-
-@dataclass
-class Sentence:
-    """What consecutive rows of one sentence say of it."""
-
-    row: int  # the first of them
-    words: list[str]
-    predicates: list[int]
-
-
-def sentences(words: Sequence[list[str]], predicates: Sequence[int | None]) -> Iterator[Sentence]:
-    """Rows of the same words, with predicates that follow each other, are one sentence."""
-    sentence: Sentence | None = None
-    for row, (here, predicate) in enumerate(zip(words, predicates, strict=True)):
-        before = sentence.predicates if sentence else []
-        if sentence and before and predicate is not None and here == sentence.words and predicate > before[-1]:
-            before.append(predicate)
-            continue
-        if sentence:
-            yield sentence
-        sentence = Sentence(row, here, [] if predicate is None else [predicate])
-    if sentence:
-        yield sentence
 
 
 class PropositionEncoder:
