@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,13 @@ def say(text: str) -> None:
     """A line on standard error, from rank 0 alone."""
     if is_main_process():
         print(text, file=sys.stderr)
+
+
+def show(pictures: Iterable[Any]) -> None:
+    """What rich makes of each, on standard output."""
+    from rich.console import Console
+
+    Console().print(*pictures)
 
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:

@@ -6,10 +6,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_llm import console, report, runs
 from hf_llm.config import InputError, PredictConfig
+
+if TYPE_CHECKING:
+    from hf_llm.tasks import Task
 
 
 def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
@@ -18,6 +21,10 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     Raises:
         InputError: the run, the model or the input cannot be used, or the model has no classes.
     """
+    return _predict(cfg)[1]
+
+
+def _predict(cfg: PredictConfig) -> tuple[Task, list[dict[str, Any]]]:
     console.set_up()
     runs.check_output(cfg.output)
     from hf_llm import data, saved
@@ -40,14 +47,18 @@ def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
-        return list(loaded.task.predict(trainer, rows, loaded.tokenizer))
+        return loaded.task, list(loaded.task.predict(trainer, rows, loaded.tokenizer))
 
 
 def predict_command(cfg: PredictConfig) -> None:
-    """`hf-llm predict`: JSON lines, to standard output or a file."""
-    lines = report.json_lines(predict(cfg))
+    """`hf-llm predict`: JSON lines, to standard output or a file; at a terminal what the task shows in their place."""
+    task, rows = _predict(cfg)
     if not runs.is_main_process():
         return
+    if cfg.output == "-" and sys.stdout.isatty() and rows and task.picture(rows[0]) is not None:
+        console.show(task.picture(row) for row in rows)
+        return
+    lines = report.json_lines(rows)
     if cfg.output == "-":
         sys.stdout.write(lines)
     else:

@@ -24,6 +24,7 @@ LEFT_OPEN = {
     ("tokenizer", "pretrained"): ["tokenizer.pretrained=folder"],
     ("experiment", "csl_category"): ["tokenizer.pretrained=folder"],
     ("experiment", "cmrc2018"): ["tokenizer.pretrained=folder"],
+    ("experiment", "propbank_ewt"): ["model.pretrained=folder"],
     ("experiment", "squadshifts_new_wiki"): ["model.pretrained=folder"],
     ("experiment", "ud_english_ewt"): ["model.pretrained=folder"],
     ("experiment", "wnut17"): ["model.pretrained=folder"],

@@ -152,3 +152,36 @@ def translator(folder: Path, arch: str = "marian", **options: str) -> list[str]:
     files = [f"data.files.train={train}", f"data.files.validation={held}", f"runs_dir={folder / 'outputs'}"]
     lengths = ["task.max_source_length=16", "task.max_target_length=12"]
     return [*files, "tokenizer=word", *SMALL[arch], "task=translation", *lengths, *QUICK, *given]
+
+
+VERBS = ("sees", "hears")
+
+
+def write_propositions(folder: Path, name: str = "train.conll", sentences: int = 120) -> Path:
+    """Sentences of none to two clauses, `red cat sees two`: ID, word, predicate, and a column of roles for each."""
+    path, lines = folder / name, ["# a comment\n"]
+    for i in range(sentences):
+        clauses = []
+        for j in range(i % 3):
+            agent = [*COLOURS[(i + j) % 3 :][: i % 2], ("cat", "dog")[(i // 2 + j) % 2]]
+            clauses.append((agent, VERBS[(i // 4 + j) % 2], [WORDS[3 + (i + j) % 3]]))
+        words = [word for agent, verb, patient in clauses for word in (*agent, verb, *patient)] or ["one", "two"]
+        columns, start = [], 0
+        for agent, _, patient in clauses:
+            tags = ["B-A0", *["I-A0"] * (len(agent) - 1), "B-V", "B-A1", *["I-A1"] * (len(patient) - 1)]
+            columns.append(["O"] * start + tags + ["O"] * (len(words) - start - len(tags)))
+            start += len(tags)
+        for place, word in enumerate(words):
+            sense = f"{word}.01" if word in VERBS else "_"
+            lines.append("\t".join([str(place + 1), word, sense, *(tags[place] for tags in columns)]) + "\n")
+        lines.append("\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def role_labeller(folder: Path, arch: str = "bert", **options: str) -> list[str]:
+    """Overrides of a semantic role labelling run on `write_propositions`' sentences."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    files = [f"data.files.train={write_propositions(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
+    columns = "data.columns={words: 1, predicate: 2, tags: 3}"
+    return [*files, columns, *SMALL[arch], "task=semantic_role_labelling", "task.max_length=48", *QUICK, *given]

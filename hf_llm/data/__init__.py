@@ -22,7 +22,11 @@ from hf_llm.data.streaming import reporting
 
 logger = logging.getLogger(__name__)
 
-ENCODE = {"label": label_names.encode, "tags": tags.encode}  # names -> ids, by the kind of column
+ENCODE = {
+    "label": label_names.encode,
+    "tags": tags.encode,
+    "roles": tags.encode_roles,
+}  # names -> ids, by the kind of column
 
 __all__ = ["fingerprint", "is_local", "load", "read", "reporting"]
 
@@ -136,10 +140,11 @@ def _standard_input(stream: TextIO, needed: Sequence[Column], cfg: DataConfig, s
     text = decode(buffer.read(), where, cfg.encoding) if buffer is not None else stream.read()
     if not text.strip():
         raise InputError(f"{where} is empty: pipe a text a line into it, or JSON lines")
-    if cfg.format:
-        return parse(
-            text.encode(), where, cfg.format, needed, DataConfig(**{**vars(cfg), "encoding": "utf-8"}), "line"
-        )
+    form = cfg.format
+    if any(column.kind == "predicate" for column in needed) and not form:
+        form = "jsonl" if text.lstrip().startswith("{") else "txt"
+    if form:
+        return parse(text.encode(), where, form, needed, DataConfig(**{**vars(cfg), "encoding": "utf-8"}), "line")
     if text.lstrip().startswith("{"):
         return parse_json(text, where, needed)
     return parse_text(text, where, needed, sample_by)

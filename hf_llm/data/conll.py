@@ -37,28 +37,28 @@ def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg
     Raises:
         InputError: a word has another number of columns than the first, or a column is not there.
     """
-    sentences = list(_sentences(text, form, cfg.delimiter))
+    found = list(sentences(text, form, cfg.delimiter))
     if form == "conllu":
-        sentences = [s for s in (_without_ranges(s) for s in sentences) if s.words]
-    documents = [s for s in sentences if s.words[0][0].strip() == DOCUMENT]
-    sentences = [s for s in sentences if s.words[0][0].strip() != DOCUMENT]
-    if not sentences:
+        found = [s for s in (_without_ranges(s) for s in found) if s.words]
+    documents = [s for s in found if s.words[0][0].strip() == DOCUMENT]
+    found = [s for s in found if s.words[0][0].strip() != DOCUMENT]
+    if not found:
         raise InputError(f"{where}: no sentence; give a word a line, and a blank line after each sentence")
-    width = len(sentences[0].words[0])
-    for sentence in sentences:
+    width = len(found[0].words[0])
+    for sentence in found:
         _check_width(sentence, width, where)
     names = list(cfg.column_names or (CONLLU if form == "conllu" else map(str, range(width))))
     if len(names) != width:
         given = "data.column_names has" if cfg.column_names else "CoNLL-U has"
-        raise InputError(f"{where}, line {sentences[0].line}: {width} columns, and {given} {len(names)}")
+        raise InputError(f"{where}, line {found[0].line}: {width} columns, and {given} {len(names)}")
     wanted = [_by_number(column, names, form) for column in columns]
     here = present(wanted, names, where)
     table = {
-        asked.source: pa.array([[word[names.index(column.source)] for word in s.words] for s in sentences])
+        asked.source: pa.array([[word[names.index(column.source)] for word in s.words] for s in found])
         for asked, column in zip(columns, wanted, strict=True)
         if column in here
     }
-    lines = np.array([sentence.line for sentence in sentences])
+    lines = np.array([sentence.line for sentence in found])
     return Rows(
         from_table(pa.table(table)),
         where,
@@ -78,7 +78,8 @@ def _by_number(column: Column, names: Sequence[str], form: str) -> Column:
     return replace(column, source=source)
 
 
-def _sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence]:
+def sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence]:
+    """The sentences of a file, a list of fields for each word, and without comments."""
     sentence: Sentence | None = None
     width = 0  # of the first word: "# 1" may be a comment, or a word with its tag
     for number, line in enumerate(text.splitlines(), 1):
@@ -87,12 +88,13 @@ def _sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence
                 yield sentence
             sentence = None
             continue
-        if delimiter is None and not width:
-            delimiter = "\t" if form == "conllu" or "\t" in line else ""
-        fields = line.rstrip("\r\n").split(delimiter) if delimiter else line.split()
+        separator = delimiter
+        if separator is None:
+            separator = "\t" if form == "conllu" or "\t" in line else ""
+        fields = line.rstrip("\r\n").split(separator) if separator else line.split()
         if sentence is None and line.startswith("#") and _is_comment(line, fields, form, width):
             continue
-        width = width or len(fields)
+        delimiter, width = separator, width or len(fields)  # the first word's holds for all; a comment may have none
         sentence = sentence or Sentence(number)
         sentence.words.append(fields)
     if sentence:
@@ -101,6 +103,8 @@ def _sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence
 
 def _is_comment(line: str, fields: list[str], form: str, width: int) -> bool:
     """A word may begin with "#" too: then its line has as many columns as the others."""
+    if form == "propositions":  # whose sentences differ in their columns
+        return len(fields) == 1 or (line.startswith(("# ", "#begin document", "#end document")) and "\t" not in line)
     return form == "conllu" or (line.startswith("# ") and (len(fields) != width or width == 0))
 
 

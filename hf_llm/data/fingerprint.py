@@ -57,4 +57,5 @@ def _update(lengths, values, chunk: pa.Array) -> None:
         for part in chunk.flatten():
             _update(lengths, values, part)
     else:
-        values.update(chunk.cast(pa.int64()).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        numbers = pc.fill_null(chunk.cast(pa.int64()), -1)  # with nulls numpy would have them as floats
+        values.update(numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes())

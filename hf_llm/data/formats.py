@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_llm.config import DataConfig, InputError
+from hf_llm.data import propositions
 from hf_llm.data.columns import Column, present
 from hf_llm.data.conll import parse_conll
 from hf_llm.data.delimited import parse_delimited
@@ -41,6 +42,8 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
     if form in ("parquet", "arrow"):
         return parse_table(raw, where, form, columns)
     text = decode(raw, where, cfg.encoding)
+    if form in ("txt", "conll", "json", "jsonl") and any(column.kind == "predicate" for column in columns):
+        return propositions.parse(text, where, form, columns, cfg)
     if form == "txt":
         return parse_text(text, where, columns, sample_by)
     if form in ("csv", "tsv"):

@@ -17,7 +17,7 @@ from hf_llm.data.rows import Rows, from_table
 
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
-    lines = _json_lines(text, where)
+    lines = json_lines(text, where)
     if any(column.kind == "answers" for column in columns) or '"paragraphs"' in lines[:10_000]:
         return _of_questions(lines, columns, where)
     lines = references.lifted_json(lines, where, columns)
@@ -67,7 +67,8 @@ def _of_questions(lines: str, columns: Sequence[Column], where: str) -> Rows:
     return Rows(from_table(answers.table(rows, columns, where)), where)
 
 
-def _json_lines(text: str, where: str) -> str:
+def json_lines(text: str, where: str) -> str:
+    """The text of a JSON file as an object a line; of an object over many lines, and of an array, too."""
     if not text.lstrip().startswith("[") and "\n" in text.strip():
         first = text.lstrip().split("\n", 1)[0]
         try:

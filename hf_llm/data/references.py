@@ -89,6 +89,8 @@ def names_in(schema: pa.Schema) -> list[str]:
 
 def lifted_table(table: pa.Table, sources: Sequence[str]) -> pa.Table:
     """The columns `sources` of a table, out of the structs that they are in."""
+    if not any(is_path(source, table.column_names) for source in sources):
+        return table.select(sources)  # with what its metadata say of label names
     columns = {}
     for source in sources:
         path = source.split(".") if is_path(source, table.column_names) else [source]

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
-from hf_llm.data import answers, references, words
+from hf_llm.data import answers, predicates, references, words
 from hf_llm.data.columns import Column, present
 
 logger = logging.getLogger(__name__)
@@ -83,11 +83,13 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
             answers.check(dataset, column, rows.where)
         elif column.kind == references.KIND:
             dataset = references.as_lists(dataset, column, rows.where)
+        elif column.kind == "predicate":
+            predicates.check(dataset, column, rows.where)
     rows.dataset = dataset
 
     keep = np.ones(len(dataset), dtype=bool)
     for column in columns:
-        if column.kind in ("label", "tags") and column.optional:
+        if column.kind in ("label", "tags", "roles") and column.optional:
             continue
         for problem, mask in _problems(dataset, column).items():
             bad = keep & mask
@@ -124,6 +126,8 @@ def _problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
     """Problem -> (rows,) bool."""
     if column.kind in words.KINDS:
         return words.problems(dataset, column)
+    if column.kind == "predicate":
+        return predicates.problems(dataset, column)
     values, feature = dataset.data.column(column.name), dataset.features[column.name]
     if column.kind == references.KIND:
         return references.problems(values)

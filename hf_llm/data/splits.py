@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from hf_llm.config import DataConfig, InputError, nearest
 from hf_llm.data.columns import listed
+from hf_llm.data.predicates import sentences
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,12 @@ def carve(train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]
     if label is None and len(train) * fraction < 1 and train.column_names == ["text"]:
         logger.info("validation: carved from train, the last %g %% of each document's characters", 100 * fraction)
         return _cut(train, fraction)
-    chosen = _choose(len(train), np.asarray(train["label"]) if label is not None else None, fraction, seed)
+    if "predicate" in train.column_names:  # rows of one sentence stay together
+        starts = [sentence.row for sentence in sentences(train["words"], train["predicate"])]
+        sizes = np.diff([*starts, len(train)])
+        chosen = np.repeat(_choose(len(starts), None, fraction, seed), sizes)
+    else:
+        chosen = _choose(len(train), np.asarray(train["label"]) if label is not None else None, fraction, seed)
     if not 0 < chosen.sum() < len(train):
         raise InputError(
             f"data.validation_fraction={fraction}: {len(train):,} rows are too few to carve a validation split from; "

@@ -57,6 +57,22 @@ def encode(
         part.dataset = Dataset(InMemoryTable(table.replace_schema_metadata(None).cast(features.arrow_schema)))
 
 
+def encode_roles(
+    splits: Mapping[str, Sequence[Rows]], name: str, labels: Sequence[str] | None, origin: str, *, optional: bool
+) -> None:
+    """As `encode`; but roles that are none of `labels` get the ids after theirs: rare ones turn up in any new text.
+
+    A model with those labels never predicts them, so that they count as missed.
+    """
+    parts = [part for rows in splits.values() for part in rows]
+    if labels is not None and all(name in part.dataset.column_names for part in parts):
+        found = {tag for part in parts for tag in pc.unique(_names(part, name)).to_pylist()}
+        if unseen := sorted(found - set(labels)):
+            logger.warning("%s: none of %s; these tags count as missed", ", ".join(unseen), origin)
+            labels = [*labels, *unseen]
+    encode(splits, name, labels, origin, optional=optional)
+
+
 def _names(part: Rows, name: str) -> pa.Array:
     feature = part.dataset.features[name]
     flat = flattened(part.dataset.data.column(name))

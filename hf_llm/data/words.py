@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +12,18 @@ from datasets import Dataset
 from hf_llm.config import InputError
 from hf_llm.data.columns import Column
 
-KINDS = ("words", "tags")
+KINDS = ("words", "tags", "roles")
+
+
+# Clitics as the Penn Treebank has them (do n't, she 's), numbers, words, and runs of a punctuation mark.
+WORD = re.compile(
+    r"\w+?(?=n['’]t\b)|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|\d+(?:[.,:]\d+)*|\w+|([^\w\s])\1*", re.IGNORECASE
+)
+
+
+def split(text: str) -> list[str]:
+    """The words of a text: white space and punctuation part them, and a punctuation mark is a word."""
+    return [found[0] for found in WORD.finditer(text)]
 
 
 def is_list_of_text(kind: pa.DataType) -> bool:
@@ -48,7 +61,15 @@ def problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
     empty = np.zeros(len(values), dtype=bool)
     empty[of_row[pc.fill_null(blank, True).to_numpy(zero_copy_only=False)]] = True
     found["an empty word" if column.kind == "words" else "a missing tag"] = empty
-    if column.kind == "tags" and "words" in dataset.column_names:
+    if column.kind == "roles" and pa.types.is_string(items.type):
+        wrong = np.zeros(len(values), dtype=bool)
+        wrong[
+            of_row[
+                ~pc.fill_null(pc.match_substring_regex(items, "^(O|[BI]-.+)$"), True).to_numpy(zero_copy_only=False)
+            ]
+        ] = True
+        found["a tag that is none of O, B-ROLE and I-ROLE"] = wrong
+    if column.kind != "words" and "words" in dataset.column_names:
         words = pc.list_value_length(dataset.data.column("words"))
         found["another number of tags than of words"] = pc.fill_null(pc.not_equal(lengths, words), False).to_numpy()
     return found

@@ -118,6 +118,10 @@ class Task:
         """A row for each of `rows`, which have nothing to be measured by."""
         return self.outcome(trainer, rows, self.encode({"predicted": rows}, tokenizer)["predicted"]).predictions or ()
 
+    def picture(self, prediction: dict[str, Any]) -> Any:
+        """What a person at a terminal is shown of a prediction, as rich prints it; None for its JSON."""
+        return None
+
 
 @dataclass
 class Outcome:

@@ -40,9 +40,12 @@ class WordEncoder:
 
     def __call__(self, sentences: Sequence[Sequence[str]], reserved: int = 0) -> list[list[Window]]:
         """The windows of each sentence; each leaves room for `reserved` more tokens."""
+        return [self._windows(sentence, self.room - reserved) for sentence in self.pieces(sentences)]
+
+    def pieces(self, sentences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """The sub-words of each word of each sentence, one at least."""
         encodings = self.backend.encode_batch([" ".join(words) for words in sentences], add_special_tokens=False)
-        pieces = [self._pieces(words, encoding) for words, encoding in zip(sentences, encodings, strict=True)]
-        return [self._windows(sentence, self.room - reserved) for sentence in pieces]
+        return [self._pieces(words, encoding) for words, encoding in zip(sentences, encodings, strict=True)]
 
     def _pieces(self, words: Sequence[str], encoding: Any) -> list[list[int]]:
         """The sub-words of each word."""
