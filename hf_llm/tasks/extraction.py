@@ -61,3 +61,6 @@ class ExtractiveTrainer(SequenceToSequenceTrainer):
 
     def decoded(self, generated: np.ndarray) -> list[str]:
         return [row[int(place)] for row, place in zip(self.evaluated["sentences"], generated[:, 0], strict=True)]
+
+    def _metrics(self, prediction: Any) -> dict[str, float]:
+        return {name: value for name, value in super()._metrics(prediction).items() if name != "gen_len"}
