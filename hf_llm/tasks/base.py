@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+BERT_TOKENS = {
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "bits_per_byte")
 Splits = dict[str, Any]  # split name -> an encoded dataset, as the task's Trainer takes it
 
@@ -45,6 +52,8 @@ class Task:
             "dataloader_pin_memory": torch.cuda.is_available(),
             "ddp_find_unused_parameters": False,  # a search through the graph at each step; heads use all they have
         }
+        if self.unit == "rows":
+            defaults["train_sampling_strategy"] = "group_by_length"
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
             defaults["greater_is_better"] = False

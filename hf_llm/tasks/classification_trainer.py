@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from hf_llm.tasks.exact_trainer import ExactTrainer
-from hf_llm.tasks.sampling import IGNORE_INDEX, EpochSampler, LengthGroupedSteps
+from hf_llm.tasks.sampling import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,17 +56,7 @@ class ClassificationTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per row, in nats."""
-        labels = inputs["labels"]
-        logits = model(**_model_inputs(inputs)).logits.float()
-        loss = torch.nn.functional.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self.args.label_smoothing_factor
-        )
-        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
-
-    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
-        if self.args.train_sampling_strategy == "group_by_length":
-            return LengthGroupedSteps(dataset["length"], **settings)
-        return super().epoch_sampler(dataset, **settings)
+        return self.mean_cross_entropy(model(**_model_inputs(inputs)).logits, inputs["labels"], count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_llm.tasks.finite_trainer import FiniteTrainer
-from hf_llm.tasks.sampling import ROWS_IN_TURN, EpochSampler, FilledRows, FilledSampler, FilledStream
+from hf_llm.tasks.sampling import (
+    IGNORE_INDEX,
+    ROWS_IN_TURN,
+    EpochSampler,
+    FilledRows,
+    FilledSampler,
+    FilledStream,
+    LengthGroupedSteps,
+)
 from hf_llm.tasks.sharding import shard_on_cpu
 
 logger = logging.getLogger(__name__)
@@ -52,6 +60,15 @@ class ExactTrainer(FiniteTrainer):
     ) -> torch.Tensor:
         """The summed loss of a batch over `count`, the items of the whole step; over its own where that is None."""
 
+    def mean_cross_entropy(
+        self, logits: torch.Tensor, labels: torch.Tensor, count: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """The summed cross-entropy of `labels` (…) under `logits` (…, C) over `count`, as `mean_loss` has it."""
+        logits, labels = logits.float().flatten(0, -2), labels.flatten()
+        smoothing = self.args.label_smoothing_factor
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -68,7 +85,12 @@ class ExactTrainer(FiniteTrainer):
 
     def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
         """The order of the rows that are trained on; `settings` are EpochSampler's, less the size."""
-        return EpochSampler(len(dataset), **settings)
+        lengths = self.row_lengths(dataset) if self.args.train_sampling_strategy == "group_by_length" else None
+        return EpochSampler(len(dataset), **settings) if lengths is None else LengthGroupedSteps(lengths, **settings)
+
+    def row_lengths(self, dataset: Any) -> Any:
+        """Of each row in tokens; None where all are of one length."""
+        return dataset["length"] if "length" in getattr(dataset, "column_names", ()) else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset

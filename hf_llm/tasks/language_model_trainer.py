@@ -68,14 +68,11 @@ class LanguageModelTrainer(ExactTrainer):
     def _loss_and_outputs(
         self, model: torch.nn.Module, inputs: dict[str, Any], targets: torch.Tensor, count: torch.Tensor | int | None
     ) -> tuple[torch.Tensor, Any]:
-        smoothing = self.args.label_smoothing_factor
-        if self.fused and not smoothing:
+        if self.fused and not self.args.label_smoothing_factor:
             return fused_loss.loss_and_outputs(model, inputs, targets, count)
         outputs = model(**inputs)
-        logits, targets = outputs.logits.float().flatten(0, 1), targets.flatten()  # (B·T, V), (B·T)
-        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-        loss = loss / ((targets != IGNORE_INDEX).sum() if count is None else count)
-        return loss + fused_loss.auxiliary_loss(model, outputs, targets, count), outputs
+        loss = self.mean_cross_entropy(outputs.logits, targets, count)
+        return loss + fused_loss.auxiliary_loss(model, outputs, targets.flatten(), count), outputs
 
     def _save_rng_state(self, output_dir: str) -> None:
         """With the other half of what a checkpoint holds of each process. Trainer's own state, which makes it one to

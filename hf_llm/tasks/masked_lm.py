@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
-from hf_llm.tasks.text_classification import TextClassification
+from hf_llm.tasks.base import BERT_TOKENS, Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,7 +27,7 @@ class MaskedLM(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForMaskedLM", "ForPreTraining")
     columns: ClassVar[Mapping[str, str]] = {"text": "text"}
     sample_by: ClassVar[str] = "document"
-    special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
+    special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     unit: ClassVar[str] = "blocks"
 
     block_size: int = 256  # tokens the model sees at once

@@ -30,11 +30,7 @@ class MaskedLMTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per masked token, in nats."""
-        labels = inputs["labels"].flatten()  # (B·T,)
-        logits = model(**_model_inputs(inputs)).logits.float().flatten(0, 1)  # (B·T, V)
-        smoothing = self.args.label_smoothing_factor
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
+        return self.mean_cross_entropy(model(**_model_inputs(inputs)).logits, inputs["labels"], count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
-from hf_llm.tasks.text_classification import TextClassification
+from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +32,7 @@ class QuestionAnswering(Task):
         "id": "text?", "question": "text", "context": "text", "answers": "answers",
     }  # fmt: skip
     sample_by: ClassVar[str] = "line"
-    special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
+    special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     target: ClassVar[str | None] = "answers"
 
     max_length: int = 384  # tokens of a window, question included
@@ -54,7 +53,7 @@ class QuestionAnswering(Task):
                 f"task.max_length={self.max_length}: too short for task.max_query_length={self.max_query_length} and "
                 f"task.doc_stride={self.doc_stride}: give more than their sum and 8 special tokens"
             )
-        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
+        return super().arguments(trainer, output_dir)
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         from hf_llm.metrics.question_answering import question_answering_report

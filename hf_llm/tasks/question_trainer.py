@@ -18,7 +18,7 @@ from transformers import (
 
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.question_windows import Found, QuestionWindows, answers, texts
-from hf_llm.tasks.sampling import IGNORE_INDEX, EpochSampler, LengthGroupedSteps
+from hf_llm.tasks.sampling import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from hf_llm.tasks.question_answering import QuestionAnswering
@@ -53,10 +53,8 @@ class QuestionTrainer(ExactTrainer):
         self.task = task
         self.measured: QuestionWindows | None = None  # what is being evaluated
 
-    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
-        if self.args.train_sampling_strategy == "group_by_length":
-            return LengthGroupedSteps(dataset.lengths, **settings)
-        return super().epoch_sampler(dataset, **settings)
+    def row_lengths(self, dataset: Any) -> Any:
+        return dataset.lengths
 
     def logits(self, model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
         """(B, 2, T): of each token to be an answer's first and last."""
@@ -68,11 +66,7 @@ class QuestionTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per place, first and last alike, in nats."""
-        labels = inputs["labels"].flatten()
-        logits = self.logits(model, inputs).flatten(0, 1)
-        smoothing = self.args.label_smoothing_factor
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
+        return self.mean_cross_entropy(self.logits(model, inputs), inputs["labels"], count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
-from hf_llm.tasks.text_classification import TextClassification
+from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +31,7 @@ class SemanticRoleLabelling(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ()  # a saved one is not told from other classifiers of tokens
     columns: ClassVar[Mapping[str, str]] = {"words": "words", "predicate": "predicate?", "tags": "roles"}
     sample_by: ClassVar[str] = "line"
-    special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
+    special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "tags"
     unit: ClassVar[str] = "rows"
@@ -44,9 +43,6 @@ class SemanticRoleLabelling(Task):
 
     def longest_input(self) -> int:
         return self.max_length
-
-    def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
-        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         names = labels or ["O"]

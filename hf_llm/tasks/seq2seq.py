@@ -89,7 +89,7 @@ class Seq2SeqTask(Task):
         return {"source": "text", "target": "texts?"}
 
     def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
-        args = super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
+        args = super().arguments(trainer, output_dir)
         if str(args.metric_for_best_model or "loss").removeprefix("eval_") not in ("loss", "perplexity"):
             self.predict_with_generate = True
         return args

@@ -23,7 +23,7 @@ from hf_llm.config.check import unknown
 from hf_llm.metrics.language_modeling import language_modeling
 from hf_llm.models import fused_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
-from hf_llm.tasks.sampling import IGNORE_INDEX, EpochSampler, LengthGroupedSteps
+from hf_llm.tasks.sampling import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,23 +139,16 @@ class SequenceToSequenceTrainer(ExactTrainer):
         self.evaluated: Any = None  # the encoded split that is being so
         self.generates = task.predict_with_generate
 
-    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
-        if self.args.train_sampling_strategy == "group_by_length":
-            return LengthGroupedSteps(dataset["length"], **settings)
-        return super().epoch_sampler(dataset, **settings)
-
     def mean_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Negative log-likelihood per token of the targets, in nats."""
-        targets, smoothing = inputs["labels"], self.args.label_smoothing_factor
-        if self.task.decoder_only and self.fused and not smoothing:
+        targets = inputs["labels"]
+        if self.task.decoder_only and self.fused and not self.args.label_smoothing_factor:
             return fused_loss.loss_and_outputs(model, model_inputs(inputs), targets, count)[0]
         outputs = model(**model_inputs(inputs))
-        logits, targets = outputs.logits.float().flatten(0, 1), targets.flatten()  # (B·T, V), (B·T)
-        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-        loss = loss / ((targets != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
-        return loss + fused_loss.auxiliary_loss(model, outputs, targets, count)
+        auxiliary = fused_loss.auxiliary_loss(model, outputs, targets.flatten(), count)
+        return self.mean_cross_entropy(outputs.logits, targets, count) + auxiliary
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

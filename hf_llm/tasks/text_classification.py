@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,13 +27,7 @@ class TextClassification(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForSequenceClassification",)
     columns: ClassVar[Mapping[str, str]] = {"text": "text", "label": "label"}
     sample_by: ClassVar[str] = "line"
-    special_tokens: ClassVar[Mapping[str, str]] = {
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "mask_token": "[MASK]",
-    }
+    special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "label"
 
@@ -44,9 +38,6 @@ class TextClassification(Task):
 
     def longest_input(self) -> int:
         return self.max_length
-
-    def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
-        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         from hf_llm.metrics import classification_report

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
-from hf_llm.tasks.text_classification import TextClassification
+from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +26,7 @@ class TokenClassification(Task):
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForTokenClassification",)
     columns: ClassVar[Mapping[str, str]] = {"words": "words", "tags": "tags"}
     sample_by: ClassVar[str] = "line"
-    special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
+    special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "tags"
 
@@ -36,9 +35,6 @@ class TokenClassification(Task):
 
     def longest_input(self) -> int:
         return self.max_length
-
-    def arguments(self, trainer: dict[str, Any], output_dir: Any) -> TrainingArguments:
-        return super().arguments({"train_sampling_strategy": "group_by_length", **trainer}, output_dir)
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         tags = labels or ["O"]

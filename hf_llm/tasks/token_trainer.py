@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_llm.tasks.exact_trainer import ExactTrainer
-from hf_llm.tasks.sampling import IGNORE_INDEX, EpochSampler, LengthGroupedSteps
+from hf_llm.tasks.sampling import IGNORE_INDEX
 
 NOT_INPUTS = ("labels", "first", "words", "row")
 
@@ -66,11 +66,6 @@ class TokenTrainer(ExactTrainer):
         """Tag names, in id order."""
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
-    def epoch_sampler(self, dataset: Any, **settings: Any) -> EpochSampler:
-        if self.args.train_sampling_strategy == "group_by_length":
-            return LengthGroupedSteps(dataset["length"], **settings)
-        return super().epoch_sampler(dataset, **settings)
-
     def word_logits(self, model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
         """(B, W, C): those of each word's first sub-word."""
         logits = model(**{name: value for name, value in batch.items() if name not in NOT_INPUTS}).logits.float()
@@ -80,15 +75,7 @@ class TokenTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per word, in nats."""
-        labels = inputs["labels"].flatten()
-        logits = self.word_logits(model, inputs).flatten(0, 1)
-        smoothing = self.args.label_smoothing_factor
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-        return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
-
-    def decode(self, logits: torch.Tensor, is_word: torch.Tensor) -> torch.Tensor:
-        """(B, W, C) and where there are words (B, W) -> classes (B, W)."""
-        return logits.argmax(-1)
+        return self.mean_cross_entropy(self.word_logits(model, inputs), inputs["labels"], count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -101,8 +88,7 @@ class TokenTrainer(ExactTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = self.word_logits(model, inputs)
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-        is_word = words != IGNORE_INDEX
-        classes = self.decode(logits, is_word).masked_fill(~is_word, IGNORE_INDEX)
+        classes = logits.argmax(-1).masked_fill(words == IGNORE_INDEX, IGNORE_INDEX)
         wide = torch.float32 if losses.device.type == "mps" else torch.float64
         return None, (losses.to(wide).sum(1, keepdim=True), classes), (labels, words, inputs["row"][:, None])
 
