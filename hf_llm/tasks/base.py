@@ -23,6 +23,7 @@ BERT_TOKENS = {
     "mask_token": "[MASK]",
 }
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "bits_per_byte")
+Fitting = tuple[type, dict[str, Any]]
 Splits = dict[str, Any]  # split name -> an encoded dataset, as the task's Trainer takes it
 
 
@@ -114,6 +115,19 @@ class Task:
         **options: Any,
     ) -> Trainer:
         """The Trainer for the task; `options` go to it (callbacks, …)."""
+        trainer_class, own = self.fitting(model, args, splits, tokenizer)
+        return trainer_class(
+            model,
+            args,
+            train_dataset=splits.get("train"),
+            eval_dataset=splits.get("validation"),
+            processing_class=tokenizer,
+            **own,
+            **options,
+        )
+
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
+        """The class of the task's Trainer, and what it takes beside rows and tokenizer: the collator, …"""
         raise NotImplementedError
 
     def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Splits, Task, encode_cached, tokenizer_key
+from hf_llm.tasks.base import Fitting, Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 
 @dataclass
@@ -68,30 +68,14 @@ class CausalLM(Task):
             splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")
         return splits
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks import streams
         from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
         from hf_llm.tasks.packing import collate
 
         if self.carry_state and "train" in splits:
             streams.check(model, args)
-        return LanguageModelTrainer(
-            model,
-            args,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=collate,
-            carry_state=self.carry_state,
-            **options,
-        )
+        return LanguageModelTrainer, {"data_collator": collate, "carry_state": self.carry_state}
 
 
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:

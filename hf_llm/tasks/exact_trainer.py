@@ -32,10 +32,15 @@ class ExactTrainer(FiniteTrainer):
     Trainer leaves the mean over an accumulated batch to the model, by `num_items_in_batch`, wherever the model's
     forward takes any keyword; but BERT and GPT-2 as classifiers take it and do not look at it, and their loss grows
     with the number of accumulation steps. Here the loss is always `mean_loss`, which must honour it.
+
+    Args:
+        fused: compute the loss of language models without ever holding the (tokens x vocabulary) logits, where the
+            model allows it.
     """
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
         super().__init__(model, args, **kwargs)
+        self.fused = fused
         self.model_accepts_loss_kwargs = True  # so that Trainer counts the items
         self.loss_is_scaled_for_ga = True
         if args.world_size > 1 and not args.average_tokens_across_devices:

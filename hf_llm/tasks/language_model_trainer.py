@@ -23,7 +23,6 @@ class LanguageModelTrainer(ExactTrainer):
     """Batches are `packing.collate`'s: `input_ids` and `shift_labels` (B, T), and for evaluation `counts` (B, 3).
 
     Args:
-        fused: compute the loss without ever holding the (tokens x vocabulary) logits, where the model allows it.
         carry_state: train on `streams.BlockStreams`, each batch from the state that the one before left. That state is
             part of a checkpoint, as the random numbers are: a file per process.
     """
@@ -35,12 +34,10 @@ class LanguageModelTrainer(ExactTrainer):
         model: PreTrainedModel,
         args: TrainingArguments,
         *,
-        fused: bool = True,
         carry_state: bool = False,
         **kwargs: Any,
     ):
         super().__init__(model, args, compute_metrics=_corpus_metrics, **kwargs)
-        self.fused = fused
         self.carry_state = carry_state
         self.carried: CarriedState | None = None
 

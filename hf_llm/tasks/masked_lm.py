@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import BERT_TOKENS, Splits, Task, encode_cached, tokenizer_key
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 
 @dataclass
@@ -81,30 +81,14 @@ class MaskedLM(Task):
             )
         return splits
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from transformers import DataCollatorForTokenClassification
 
         from hf_llm.tasks.masked_lm_trainer import MaskedLMTrainer
 
-        options.pop("fused", None)  # the head of such a model is more than a matrix
         if "train" in splits:
             splits["train"].seed = args.seed if args.data_seed is None else args.data_seed
-        return MaskedLMTrainer(
-            model,
-            args,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=DataCollatorForTokenClassification(tokenizer),
-            **options,
-        )
+        return MaskedLMTrainer, {"data_collator": DataCollatorForTokenClassification(tokenizer)}
 
     def predict(self, trainer: Any, rows: Dataset, tokenizer: Any) -> Iterable[dict[str, Any]]:
         """The text, and for each mask in it the `top_k` likely tokens: `{"text", "masks": [[{"token", "score"}]]}`."""

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -117,14 +117,7 @@ class SemanticRoleLabelling(Task):
             )
         return (0, 0) if missing else (names.index("O"), names.index("B-V"))
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks.role_trainer import RoleCollator, RoleTrainer, segments
 
         if self.predicate_marking == "segment_ids" and segments(model) < 2:
@@ -133,17 +126,7 @@ class SemanticRoleLabelling(Task):
                 f"task.predicate_marking=segment_ids: {config.model_type} has no embedding of segments "
                 "(type_vocab_size); set it to markers or sep_predicate"
             )
-        options.pop("fused", None)  # the logits of tags are few
-        return RoleTrainer(
-            model,
-            args,
-            measure=self.measured,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=RoleCollator(tokenizer, model),
-            **options,
-        )
+        return RoleTrainer, {"measure": self.measured, "data_collator": RoleCollator(tokenizer, model)}
 
     def measured(
         self,

@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError, ModelConfig
-from hf_llm.tasks.base import Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
     from hf_llm.tasks.seq2seq_trainer import SequenceToSequenceTrainer
 
@@ -150,27 +150,14 @@ class Seq2SeqTask(Task):
         """The rows of a split, with what the model is to choose among where it does not write by itself."""
         return encoded
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks.seq2seq_trainer import Collator, generation_config
 
         model.generation_config = generation_config(self, model)
-        return self.trainer_class()(
-            model,
-            args,
-            task=self,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=Collator(tokenizer, model, decoder_only=self.decoder_only),
-            **options,
-        )
+        return self.trainer_class(), {
+            "task": self,
+            "data_collator": Collator(tokenizer, model, decoder_only=self.decoder_only),
+        }
 
     def trainer_class(self) -> type[SequenceToSequenceTrainer]:
         from hf_llm.tasks.seq2seq_trainer import SequenceToSequenceTrainer

@@ -131,11 +131,9 @@ def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
 class SequenceToSequenceTrainer(ExactTrainer):
     """Evaluation keeps of each row its summed loss, the number of its tokens, and the text that was generated."""
 
-    def __init__(
-        self, model: PreTrainedModel, args: TrainingArguments, *, task: Seq2SeqTask, fused: bool = True, **kwargs: Any
-    ):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, task: Seq2SeqTask, **kwargs: Any):
         super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
-        self.task, self.fused = task, fused
+        self.task = task
         self.evaluated: Any = None  # the encoded split that is being so
         self.generates = task.predict_with_generate
 

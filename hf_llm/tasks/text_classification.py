@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -97,27 +97,10 @@ class TextClassification(Task):
             splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks.classification_trainer import ClassificationTrainer, Collator
 
-        options.pop("fused", None)  # the logits of a classifier are few
-        return ClassificationTrainer(
-            model,
-            args,
-            task=self,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=Collator(tokenizer, model),
-            **options,
-        )
+        return ClassificationTrainer, {"task": self, "data_collator": Collator(tokenizer, model)}
 
     def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
         """Metrics with `confusion_matrix`: rows are the true classes, columns the predicted, both in id order."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 
 @dataclass
@@ -91,33 +91,16 @@ class TokenClassification(Task):
             splits[name] = encoded if name == "train" else encoded.select(longest_first)
         return splits
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks.token_trainer import TokenTrainer, WindowCollator
 
-        options.pop("fused", None)  # the logits of tags are few
         config: Any = model.config
         labels = [config.id2label[index] for index in range(config.num_labels)]
 
         def measure(predicted: list[np.ndarray], reference: list[np.ndarray]) -> dict[str, float]:
             return self.measured(_named(predicted, labels), _named(reference, labels), labels)
 
-        return TokenTrainer(
-            model,
-            args,
-            measure=measure,
-            train_dataset=splits.get("train"),
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=WindowCollator(tokenizer),
-            **options,
-        )
+        return TokenTrainer, {"measure": measure, "data_collator": WindowCollator(tokenizer)}
 
     def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
         """Metrics, for classes with `confusion_matrix` (rows true, columns predicted, in id order)."""
