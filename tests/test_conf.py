@@ -21,6 +21,7 @@ LEFT_OPEN = {
     ("model", "pretrained"): ["model.pretrained=folder"],
     ("tokenizer", "pretrained"): ["tokenizer.pretrained=folder"],
     ("experiment", "csl_category"): ["tokenizer.pretrained=folder"],
+    ("experiment", "propbank_ewt"): ["model.pretrained=folder"],
 }
 
 
