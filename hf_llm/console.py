@@ -111,8 +111,8 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
     console = Console()
     console.print(table)
     if classes:
-        with_classes = [name for name, values in metrics.items() if not hidden.isdisjoint(values)]
-        split = [name for name in with_classes if ", " not in name][-1]  # not a baseline's
+        own = [name for name, values in metrics.items() if hidden & values.keys()]
+        split = ([name for name in own if "loss" in metrics[name]] or own)[-1]  # a baseline has none
         table = Table(title=Text(f"{split}, by class", style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("class")
         for score in SCORES:

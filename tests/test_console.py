@@ -9,11 +9,3 @@ def test_labels_and_titles_are_printed_as_they_stand(capsys):
     console.show_metrics({"validation": {"accuracy": 0.25, **metrics, "confusion_matrix": []}}, title="runs/[bold]x")
     out = capsys.readouterr().out
     assert all(text in out for text in [*labels, "runs/[bold]x", "0.2500", "0.5000"])
-
-
-def test_figures_by_class_are_shown_where_there_is_no_confusion_matrix(capsys):
-    scores = {"precision_PER": 0.25, "recall_PER": 0.5, "f1_PER": 1 / 3}
-    console.show_metrics({"validation": {"f1": 0.3, **scores}, "validation, some rule": {"f1": 0.1}}, title="run")
-    shown = capsys.readouterr().out
-    assert "validation, by class" in shown
-    assert "0.3333" in shown

@@ -60,39 +60,6 @@ def masked_language_model(folder: Path, **options: str) -> list[str]:
     return [*files, "data.sample_by=line", *SMALL["bert"], "task=masked_lm", "task.block_size=32", *QUICK, *given]
 
 
-TAGS = {"red": "ADJ", "blue": "ADJ", "green": "ADJ", "one": "NUM", "two": "NUM", "three": "NUM"}  # others are nouns
-
-
-def write_conll(folder: Path, name: str = "train.conll", sentences: int = 60, entities: bool = False) -> Path:
-    """Sentences of one to nine words with their parts of speech; or with cats and dogs as entities, with colours."""
-    path, lines = folder / name, []
-    for i in range(sentences):
-        words = [WORDS[(i * j + i) % 8] for j in range(1 + i * 5 % 9)]
-        for before, word in zip(["", *words], words, strict=False):
-            kind = f"{'I' if before in COLOURS and entities else 'B'}-PET" if word in ("cat", "dog") else "O"
-            if entities and word in COLOURS:
-                kind = "B-PET"
-            lines.append(f"{word}\t{kind if entities else TAGS.get(word, 'NOUN')}\n")
-        lines.append("\n")
-    path.write_text("".join(lines))
-    return path
-
-
-def tagger(folder: Path, arch: str = "bert", entities: bool = False, **options: str) -> list[str]:
-    """Overrides of a token classification run on `write_conll`'s sentences."""
-    given = [f"{key}={value}" for key, value in options.items()]
-    path = write_conll(folder, entities=entities)
-    files = [f"data.files.train={path}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
-    return [*files, *SMALL[arch], "task=token_classification", "task.max_length=32", *QUICK, *given]
-
-
-def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
-    """Overrides of a text classification run on `write_csv`'s rows."""
-    given = [f"{key}={value}" for key, value in options.items()]
-    files = [f"data.files.train={write_csv(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=word"]
-    return [*files, *SMALL[arch], "task=text_classification", "task.max_length=32", *QUICK, *given]
-
-
 VERBS = ("sees", "hears")
 
 
@@ -124,3 +91,36 @@ def role_labeller(folder: Path, arch: str = "bert", **options: str) -> list[str]
     files = [f"data.files.train={write_propositions(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
     columns = "data.columns={words: 1, predicate: 2, tags: 3}"
     return [*files, columns, *SMALL[arch], "task=semantic_role_labelling", "task.max_length=48", *QUICK, *given]
+
+
+TAGS = {"red": "ADJ", "blue": "ADJ", "green": "ADJ", "one": "NUM", "two": "NUM", "three": "NUM"}  # others are nouns
+
+
+def write_conll(folder: Path, name: str = "train.conll", sentences: int = 60, entities: bool = False) -> Path:
+    """Sentences of one to nine words with their parts of speech; or with cats and dogs as entities, with colours."""
+    path, lines = folder / name, []
+    for i in range(sentences):
+        words = [WORDS[(i * j + i) % 8] for j in range(1 + i * 5 % 9)]
+        for before, word in zip(["", *words], words, strict=False):
+            kind = f"{'I' if before in COLOURS and entities else 'B'}-PET" if word in ("cat", "dog") else "O"
+            if entities and word in COLOURS:
+                kind = "B-PET"
+            lines.append(f"{word}\t{kind if entities else TAGS.get(word, 'NOUN')}\n")
+        lines.append("\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def tagger(folder: Path, arch: str = "bert", entities: bool = False, **options: str) -> list[str]:
+    """Overrides of a token classification run on `write_conll`'s sentences."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    path = write_conll(folder, entities=entities)
+    files = [f"data.files.train={path}", f"runs_dir={folder / 'outputs'}", "tokenizer=wordpiece"]
+    return [*files, *SMALL[arch], "task=token_classification", "task.max_length=32", *QUICK, *given]
+
+
+def classifier(folder: Path, arch: str = "bert", **options: str) -> list[str]:
+    """Overrides of a text classification run on `write_csv`'s rows."""
+    given = [f"{key}={value}" for key, value in options.items()]
+    files = [f"data.files.train={write_csv(folder)}", f"runs_dir={folder / 'outputs'}", "tokenizer=word"]
+    return [*files, *SMALL[arch], "task=text_classification", "task.max_length=32", *QUICK, *given]
