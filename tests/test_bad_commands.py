@@ -10,7 +10,7 @@ from string import Template
 import datasets  # noqa: F401  before a test captures the standard error that its log handler would keep
 import pytest
 import transformers  # noqa: F401  likewise
-from toys import QUICK, SMALL, classifier, language_model, masked_language_model, write_csv, write_text
+from toys import QUICK, SMALL, classifier, language_model, masked_language_model, role_labeller, write_csv, write_text
 
 from hf_llm.cli import main
 
@@ -49,22 +49,31 @@ FILES = {
     "weightless/config.json": '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}',
     "outputs/foreign/thesis.tex": "mine",
     "outputs/in_the_way": "a file",
+    "roles.conll": "1\tit\t_\tB-A0\n2\tran\trun.01\tB-V\n3\tnow\t_\tO\n\n" * 30,
+    "short_roles.conll": "1\tit\t_\tB-A0\n2\tran\trun.01\tB-V\n\n1\tit\t_\tB-A0\n2\tran\t_\tB-V\n",
+    "other_verb.conll": "1\tit\trun.01\tB-A0\n2\tran\t_\tB-V\n",
+    "roles.jsonl": '{"words": ["it", "is"], "predicate": "is", "tags": ["B-A0", "B-V"]}\n'
+    '{"words": ["is", "is"], "predicate": "is", "tags": ["O", "B-V"]}\n',
+    "no_verbs.jsonl": '{"words": ["it", "is"], "predicate": 1, "tags": ["B-A0", "O"]}\n' * 20,
+    "no_predicates.jsonl": '{"words": ["it", "is"], "tags": ["B-A0", "O"]}\n' * 20,
     "conf/data/tabs.yaml": "files:\n\ttrain: corpus.txt\n",
     "conf/data/unknown.yaml": "pth: corpus.txt\n",
     "conf/data/code.yaml": "_target_: os.system\n",
     "conf/experiment/number.yaml": "# @package _global_\ndata: 5\n",
 }
 
+SRL = 'task=semantic_role_labelling model=bert tokenizer=word "data.columns={words: 1, predicate: 2, tags: 3}"'
 MEET = "launcher.main_process_ip=127.0.0.1 launcher.main_process_port=29500"  # of several machines
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with three finished runs: `lm`, `spam` and `masked`."""
+    """A folder with four finished runs: `lm`, `spam`, `masked` and `roles`."""
     folder = tmp_path_factory.mktemp("trained")
     main(["train", *language_model(folder, run="lm")])
     main(["train", *classifier(folder, run="spam")])
     main(["train", *masked_language_model(folder, run="masked")])
+    main(["train", *role_labeller(folder, run="roles", **{"task.identify_predicates": "false"})])
     return folder / "outputs"
 
 
@@ -112,8 +121,14 @@ def files_in(*folders: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(("command", "expected"), CASES, ids=[command for command, _ in CASES])
 def test_a_bad_command_says_in_one_line_what_is_right_and_leaves_nothing(command, expected, here, runs, capsys):
-    paths = {"LM": runs / "lm", "SPAM": runs / "spam", "MASKED": runs / "masked", "RUNS": runs}
-    words = Template(command).safe_substitute(paths, MEET=MEET, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
+    paths = {
+        "LM": runs / "lm",
+        "SPAM": runs / "spam",
+        "MASKED": runs / "masked",
+        "ROLES": runs / "roles",
+        "RUNS": runs,
+    }
+    words = Template(command).safe_substitute(paths, MEET=MEET, SRL=SRL, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
     before = files_in(here, runs)
     message = refused(quick(shlex.split(words)), capsys)
     assert len(message.splitlines()) == 1
