@@ -15,7 +15,7 @@ class Column:
 
     name: str
     source: str
-    kind: str  # "text", "label", "words", "tags" or "answers"
+    kind: str  # "text", "label", "words", "tags", "answers" or "id"
     optional: bool = False
 
 

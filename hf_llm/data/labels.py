@@ -167,11 +167,11 @@ def limited_to_one_class(rows: int, name: str) -> str:
 def are_given(part: Rows, columns: Sequence[Column]) -> bool:
     """Whether the part has each label column asked for, and not only missing values in it."""
     for column in columns:
-        if column.kind not in ("label", "tags") or column.optional:
+        if column.kind not in ("label", "tags", "answers") or column.optional:
             continue
         if column.source not in part.dataset.column_names:
             return False
-        if column.kind == "tags":
+        if column.kind != "label":
             continue
         names = _names(part, column.source)
         if pc.all(pc.fill_null(pc.equal(names, ""), True), min_count=0).as_py():
