@@ -67,7 +67,7 @@ def load(
     limits = checked_limits(cfg)
     names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
     if cfg.streaming:
-        if lists := [column.name for column in needed if column.kind not in ("text", "label")]:
+        if lists := [column.name for column in needed if column.kind not in ("text", "label", "id")]:
             raise InputError(
                 f"data.streaming=true: {lists[0]} cannot be streamed, only texts and labels; set it false"
             )

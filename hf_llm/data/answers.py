@@ -1,35 +1,46 @@
-"""Answers to questions on a text: the column kind "answers", and SQuAD's nested JSON."""
+"""Answers to questions on a text: the column kinds "answers" and "id", SQuAD's nested JSON and CMRC's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
+from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
-from hf_llm.data.columns import Column, shorten
+from hf_llm.data.columns import Column
 
-ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int64())})
+KINDS = ("answers", "id")
+FEATURE = {"text": List(Value("string")), "answer_start": List(Value("int64"))}
 UNKNOWN = -1  # where an answer begins whose text is not found
+NO_ANSWERS = "no {text: [...], answer_start: [...]}"
+UNEVEN = "another number of texts than of answer_start"
+EMPTY = "an empty answer"
 
 
 def flat(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
-    """Questions, one a row, of SQuAD's articles with their paragraphs; rows that are questions already stay."""
-    if not rows or "paragraphs" not in rows[0]:
+    """Questions, one a row, of SQuAD's articles with their paragraphs, or of CMRC's: [{context_text, qas: [{query_id,
+    query_text, answers: [text, …]}]}]. Rows that are questions already stay."""
+    if not rows or not rows[0].keys() & {"paragraphs", "qas"}:
         return rows
     result = []
     for number, article in enumerate(rows, 1):
         try:
-            for paragraph in article["paragraphs"]:
+            for paragraph in article.get("paragraphs", [article]):
+                context = paragraph["context_text"] if "context_text" in paragraph else paragraph["context"]
                 for asked in paragraph["qas"]:
                     kept = {
-                        name: value for name, value in asked.items() if name not in ("answers", "plausible_answers")
+                        {"query_id": "id", "query_text": "question"}.get(name, name): value
+                        for name, value in asked.items()
+                        if name not in ("answers", "plausible_answers")
                     }
                     given = [] if asked.get("is_impossible") else asked.get("answers")
-                    result.append({**kept, "context": paragraph["context"], "answers": given})
-        except (KeyError, TypeError) as error:
+                    result.append({**kept, "context": context, "answers": given})
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{where}, article {number}: not as in SQuAD, paragraphs with context and qas: {error}"
             ) from error
@@ -37,7 +48,7 @@ def flat(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], columns: Sequence[Column], where: str) -> pa.Table:
-    """The columns that are asked for, answers as {text: [...], answer_start: [...]}.
+    """The columns that are asked for, as texts; answers, which come in several forms, as JSON, for `canonical`.
 
     Raises:
         InputError: a value is of another kind.
@@ -46,8 +57,7 @@ def table(rows: list[dict[str, Any]], columns: Sequence[Column], where: str) -> 
     for column in columns:
         values = [row.get(column.source) for row in rows]
         if column.kind == "answers":
-            arrays[column.source] = pa.array([_answers(v, where, n) for n, v in enumerate(values, 1)], ANSWERS)
-            continue
+            values = [None if value is None else json.dumps(value) for value in values]
         for number, value in enumerate(values, 1):
             if not (value is None or isinstance(value, (str, int))):
                 kind = type(value).__name__
@@ -56,39 +66,60 @@ def table(rows: list[dict[str, Any]], columns: Sequence[Column], where: str) -> 
     return pa.table(arrays)
 
 
-def _answers(value: Any, where: str, number: int) -> dict[str, list[Any]] | None:
-    """{text, answer_start}, each one or a list; or a list of them; or the text alone."""
-    if value is None:
-        return None
+def canonical(dataset: Dataset, column: Column) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """The rows with `FEATURE` in the column, whatever form it came in, and what is wrong: problem -> (rows,) bool.
+
+    Each of text and answer_start may be one or a list; or there is a list of such pairs, or of texts; or a text alone.
+    In csv it is this as JSON, or the text.
+    """
+    values = dataset.data.column(column.name).to_pylist()
+    problems: dict[str, np.ndarray] = {}
+    results = []
+    for row, value in enumerate(values):
+        answers = "null" if value is None else _answers(value)
+        if isinstance(answers, str):
+            problems.setdefault(answers, np.zeros(len(values), dtype=bool))[row] = True
+            answers = {"text": [], "answer_start": []}
+        results.append(answers)
+    features = Features({**dataset.features, column.name: FEATURE})
+    columns = dataset.data.table
+    array = pa.array(results, features.arrow_schema.field(column.name).type)
+    columns = columns.set_column(columns.column_names.index(column.name), column.name, array)
+    return Dataset(InMemoryTable(columns.replace_schema_metadata(None).cast(features.arrow_schema))), problems
+
+
+def _answers(value: Any) -> dict[str, list[Any]] | str:
+    """{text: […], answer_start: […]}, or what is wrong."""
+    if isinstance(value, str):
+        value = _decoded(value)
     if isinstance(value, Mapping):
-        texts, starts = value.get("text", []), value.get("answer_start")
+        texts, starts = value.get("text"), value.get("answer_start")
         texts = [texts] if isinstance(texts, str) else texts
-        starts = [UNKNOWN] * len(texts) if starts is None else [starts] if isinstance(starts, int) else starts
+        starts = [starts] if isinstance(starts, int) else starts
     else:
         alone = [value] if isinstance(value, str) else value
-        parts: list[Any] = [{"text": part} if isinstance(part, str) else part for part in alone]
-        parts = [part if isinstance(part, Mapping) else {} for part in parts]  # one without a text, refused below
-        texts = [part.get("text") for part in parts]
-        starts = [part.get("answer_start", UNKNOWN) for part in parts]
-    good = all(isinstance(text, str) for text in texts) and all(isinstance(start, int) for start in starts)
-    if not good or len(texts) != len(starts):
-        raise InputError(
-            f"{where}, row {number}: {shorten(repr(value))} are no answers: give "
-            '{"text": ["…"], "answer_start": [0]}, with as many of the one as of the other'
-        )
-    return {"text": texts, "answer_start": starts}
+        if not isinstance(alone, list):
+            return NO_ANSWERS
+        pairs = [{"text": part} if isinstance(part, str) else part for part in alone]
+        if not all(isinstance(pair, Mapping) for pair in pairs):
+            return NO_ANSWERS
+        texts, starts = ([pair.get(name) for pair in pairs] for name in ("text", "answer_start"))
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return NO_ANSWERS
+    starts = [None] * len(texts) if starts is None else starts
+    if not isinstance(starts, list) or not all(start is None or type(start) is int for start in starts):
+        return NO_ANSWERS
+    if len(texts) != len(starts):
+        return UNEVEN
+    if not all(text.strip() for text in texts):
+        return EMPTY
+    return {"text": texts, "answer_start": [UNKNOWN if start is None else start for start in starts]}
 
 
-def check(dataset: Dataset, column: Column, where: str) -> None:
-    """The column holds what `table` makes: of the Hub and of Parquet files too.
-
-    Raises:
-        InputError: it does not.
-    """
-    kind = dataset.data.column(column.name).type
-    names = {field.name for field in kind} if pa.types.is_struct(kind) else set()
-    if not {"text", "answer_start"} <= names:
-        raise InputError(
-            f"{where}: column '{column.source}' holds {kind}, no answers; set data.columns.{column.name} to a column "
-            "of {text: […], answer_start: […]}"
-        )
+def _decoded(text: str) -> Any:
+    """What a text holds as JSON; the text itself, where that is neither list nor object."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None if text.lstrip().startswith(("{", "[")) else text
+    return value if isinstance(value, (dict, list, str)) else text

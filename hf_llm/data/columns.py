@@ -15,7 +15,7 @@ class Column:
 
     name: str
     source: str
-    kind: str  # text, texts, label, words, tags, answers, predicate or roles
+    kind: str  # text, texts, label, words, tags, answers, id, predicate or roles
     optional: bool = False
 
 

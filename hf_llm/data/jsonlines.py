@@ -18,7 +18,7 @@ from hf_llm.data.rows import Rows, from_table
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
     lines = json_lines(text, where)
-    if any(column.kind == "answers" for column in columns) or '"paragraphs"' in lines[:10_000]:
+    if any(column.kind in answers.KINDS for column in columns):
         return _of_questions(lines, columns, where)
     lines = references.lifted_json(lines, where, columns)
     encoded = lines.encode("utf-8", "surrogatepass")

@@ -167,7 +167,7 @@ def limited_to_one_class(rows: int, name: str) -> str:
 def are_given(part: Rows, columns: Sequence[Column]) -> bool:
     """Whether the part has each label column asked for, and not only missing values in it."""
     for column in columns:
-        if column.kind not in ("label", "tags", "roles") or column.optional:
+        if column.kind not in ("label", "tags", "roles", "answers") or column.optional:
             continue
         if column.source not in part.dataset.column_names:
             return False

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features
 from datasets.table import InMemoryTable
 
-from hf_llm.data.answers import UNKNOWN
+from hf_llm.data.answers import FEATURE, UNKNOWN
 from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
 
 NEARBY = 100  # characters from where an answer is said to be; beyond them it must be the only one of the text
 SHOWN = 5  # rows that a message names
-ANSWERS = {"text": List(Value("string")), "answer_start": List(Value("int64"))}
 
 
 def mend(splits: Mapping[str, Sequence[Rows]], answers: str = "answers", context: str = "context") -> None:
@@ -37,7 +36,7 @@ def mend(splits: Mapping[str, Sequence[Rows]], answers: str = "answers", context
                 _mended(text, given) for text, given in zip(part.dataset[context], part.dataset[answers], strict=True)
             ]
             _report(split, part, [outcome for _, outcome in found])
-            features = Features({**part.dataset.features, answers: ANSWERS})
+            features = Features({**part.dataset.features, answers: FEATURE})
             columns = part.dataset.data.table
             values = pa.array([value for value, _ in found], features.arrow_schema.field(answers).type)
             columns = columns.set_column(columns.column_names.index(answers), answers, values)
@@ -57,7 +56,7 @@ def _mended(context: str, given: dict[str, list[Any]] | None) -> tuple[dict[str,
         place = start if start >= 0 and text and context.startswith(text, start) else _place(context, text, start)
         if place == UNKNOWN:
             outcome = "lost"
-        elif place != start:
+        elif place != start and start >= 0:  # none is said to be wrong where none is given
             outcome = outcome or "mended"
         places.append(place)
     return {"text": texts, "answer_start": places}, outcome

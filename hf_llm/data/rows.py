@@ -74,13 +74,16 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
     dataset = rows.dataset.select_columns([column.source for column in columns])
     if [c.source for c in columns] != [c.name for c in columns]:
         dataset = dataset.rename_columns({c.source: c.name for c in columns if c.source != c.name})
+    found: dict[str, dict[str, np.ndarray]] = {}  # column -> its problems, where they are known already
     for column in columns:
         if column.kind == "text":
             dataset = _as_text(dataset, column, rows)
         elif column.kind in words.KINDS:
             words.check(dataset, column, rows.where)
         elif column.kind == "answers":
-            answers.check(dataset, column, rows.where)
+            dataset, found[column.name] = answers.canonical(dataset, column)
+        elif column.kind == "id":  # may be a number
+            dataset = dataset.cast_column(column.name, Value("string"))
         elif column.kind == references.KIND:
             dataset = references.as_lists(dataset, column, rows.where)
         elif column.kind == "predicate":
@@ -91,7 +94,7 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
     for column in columns:
         if column.kind in ("label", "tags", "roles") and column.optional:
             continue
-        for problem, mask in _problems(dataset, column).items():
+        for problem, mask in (found[column.name] if column.name in found else _problems(dataset, column)).items():
             bad = keep & mask
             count = int(bad.sum())
             if not count:
