@@ -30,7 +30,7 @@ def flat(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     result = []
     for number, article in enumerate(rows, 1):
         try:
-            for paragraph in article["paragraphs"] if "paragraphs" in article else [article]:
+            for paragraph in article.get("paragraphs", [article]):
                 context = paragraph["context_text"] if "context_text" in paragraph else paragraph["context"]
                 for asked in paragraph["qas"]:
                     kept = {

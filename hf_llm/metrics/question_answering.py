@@ -2,7 +2,8 @@
 
 SQuAD: evaluate-v1.1.py (Rajpurkar et al. 2016) and evaluate-v2.0.py (2018); CMRC 2018: cmrc2018_evaluate.py (Cui et
 al. 2019), which counts Chinese by character, and takes F1 over the longest run that two answers share. That script has
-nltk split what is not Chinese; here a regular expression does, which differs at English contractions alone.
+nltk split what is not Chinese; here its rules are written out, and differ where quotation marks or commas follow each
+other alone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+SAME = 1e-4  # logits differ by less than this when the batch is of another size
 Language = Literal["en", "zh"]
 Score = Callable[[str, str], float]
 
 _CHINESE_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
-_OTHER = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s]")
+_CHINESE_ALONE = re.compile(r"([\u4e00-\u9fa5])")
+_QUOTED = re.compile(r"^\"|(?<=[ (\[{<])(?:\"|'')")
+_APOSTROPHE = re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)")
+_LAST_PERIOD = re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*$)")  # others are of an abbreviation or a number
+_ALONE = re.compile(r"[;@#$%&?!()\[\]{}<>«»“”‘’„\u2012-\u2015]|\.{2,}|[:,](?!\d)|''")
+_CLITIC = re.compile(r"(?<=[^' ])('s|'m|'d|'ll|'re|'ve|n't|')(?= |$)")
 
 
 def normalized(text: str) -> str:
@@ -46,7 +53,7 @@ def chinese_exact(answer: str, reference: str) -> float:
 
 def chinese_f1(answer: str, reference: str) -> float:
     """Over the longest run of characters that both have."""
-    ours, theirs = _segments(answer), _segments(reference)
+    ours, theirs = segments(answer), segments(reference)
     shared = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match().size
     return _f1(shared, len(ours), len(theirs))
 
@@ -62,10 +69,16 @@ def _bare(text: str) -> str:
     return "".join(character for character in text.lower().strip() if character not in _CHINESE_PUNCTUATION)
 
 
-def _segments(text: str) -> list[str]:
+def segments(text: str) -> list[str]:
     """Chinese characters one by one, and the words between them."""
-    spaced = _CHINESE.sub(lambda found: f" {found[0]} ", _bare(text))
-    return [piece for part in spaced.split() for piece in _OTHER.findall(part)]
+    parts = _CHINESE_ALONE.split(_bare(text))
+    return [piece for part in parts for piece in ([part] if _CHINESE.fullmatch(part) else _words(part))]
+
+
+def _words(text: str) -> list[str]:
+    """By the rules of nltk's word_tokenize that concern some words, not sentences."""
+    text = _LAST_PERIOD.sub(" . ", _APOSTROPHE.sub("' ", _QUOTED.sub(" `` ", text).replace('"', "''")))
+    return _CLITIC.sub(r" \1", _ALONE.sub(r" \g<0> ", text)).split()
 
 
 SCORES: dict[str, tuple[Score, Score]] = {
@@ -107,7 +120,7 @@ def question_answering_report(
     for name, wanted in (("HasAns", True), ("NoAns", False)):
         part = [score for score, has in zip(scores, answerable, strict=True) if has == wanted]
         if part:
-            report |= {f"{name}_{key}": value for key, value in _means(part).items()}
+            report |= {f"{name}_{key.removesuffix('_match')}": value for key, value in _means(part).items()}
     if no_answer_scores is not None:
         for index, name in enumerate(("exact", "f1")):
             value, threshold = best_threshold([score[index] for score in scores], no_answer_scores, answerable)
@@ -135,8 +148,14 @@ def best_threshold(
     for place, index in enumerate(order):
         current += scores[index] if answerable[index] else -1
         following = order[place + 1] if place + 1 < len(order) else None
-        if following is not None and no_answer_scores[following] == no_answer_scores[index]:
+        if following is not None and no_answer_scores[following] - no_answer_scores[index] <= SAME:
             continue  # no threshold parts them
         if current > best:
             best, threshold = current, no_answer_scores[index]
     return 100 * best / len(scores), threshold
+
+
+def amid(threshold: float, no_answer_scores: Sequence[float]) -> float:
+    """Half-way from a threshold to the least score that is above it: no rounding of a score carries it over."""
+    above = min((score for score in no_answer_scores if score > threshold + SAME), default=threshold + 2)
+    return (threshold + above) / 2

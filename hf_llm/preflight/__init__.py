@@ -102,7 +102,7 @@ def look(
     result = Findings(
         unit=task.unit,
         splits=found,
-        labels=label_counts(raw, task.target, labels) if labels and task.target else {},
+        labels=label_counts(raw, task.target, labels) if labels and task.target and task.has_classes else {},
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
         trainable=model.num_parameters(only_trainable=True),

@@ -30,7 +30,7 @@ class QuestionAnswering(Task):
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForQuestionAnswering",)
     columns: ClassVar[Mapping[str, str]] = {
-        "id": "text?", "question": "text", "context": "text", "answers": "answers",
+        "id": "id?", "question": "text", "context": "text", "answers": "answers",
     }  # fmt: skip
     sample_by: ClassVar[str] = "line"
     special_tokens: ClassVar[Mapping[str, str]] = TextClassification.special_tokens
@@ -60,6 +60,10 @@ class QuestionAnswering(Task):
         from hf_llm.metrics.question_answering import question_answering_report
 
         return ["loss", *question_answering_report(["", ""], [["a"], []], no_answer_scores=[0, 0])]
+
+    def labels(self, raw: Mapping[str, Dataset]) -> list[str]:
+        """What the two outputs of each token are for: a checkpoint that was a classifier may have another number."""
+        return ["start", "end"]
 
     def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
         """Those of the context's first sentence, and of the one that has most of the question's words."""
@@ -116,11 +120,14 @@ class QuestionAnswering(Task):
         from hf_llm.tasks.question_trainer import QuestionTrainer, collator
 
         options.pop("fused", None)  # a model with two logits a token
+        train = splits.get("train")
+        if train is not None and self.threshold(model) is None and not all(a["text"] for a in train.raw["answers"]):
+            model.config.null_score_diff_threshold = 0.0  # while it is trained; `settle` finds a better one
         return QuestionTrainer(
             model,
             args,
             task=self,
-            train_dataset=splits.get("train"),
+            train_dataset=train,
             eval_dataset=splits.get("validation"),
             processing_class=tokenizer,
             data_collator=collator(tokenizer, model),
@@ -129,6 +136,8 @@ class QuestionAnswering(Task):
 
     def settle(self, trainer: Any, raw: Mapping[str, Dataset], splits: Splits) -> None:
         """The threshold of no answer, in the model's config; none where every question has an answer."""
+        from hf_llm.metrics.question_answering import amid
+
         config = trainer.model.config
         has_none = any(not answers["text"] for rows in raw.values() for answers in rows["answers"])
         config.null_score_diff_threshold = None
@@ -136,8 +145,10 @@ class QuestionAnswering(Task):
             return
         config.null_score_diff_threshold = self.null_score_diff_threshold or 0.0
         if self.null_score_diff_threshold is None and "validation" in splits:
-            _, metrics = trainer.answers(splits["validation"])
-            config.null_score_diff_threshold = metrics.get("eval_best_f1_thresh", 0.0)
+            found, metrics = trainer.answers(splits["validation"])
+            if "eval_best_f1_thresh" in metrics:
+                scores = [one.no_answer_score for one in found]
+                config.null_score_diff_threshold = amid(metrics["eval_best_f1_thresh"], scores)
 
     def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
         found, metrics = trainer.answers(encoded)
@@ -158,7 +169,8 @@ def _prediction(row: dict[str, Any], found: Any, threshold: float | None) -> dic
     answer = {"answer": best.text, "score": round(best.score, 6), "start": best.start, "end": best.end}
     no_answer = {} if threshold is None else {"no_answer_score": round(found.no_answer_score, 6)}
     n_best = [
-        {"answer": one.text, "score": round(one.score, 6), "start": one.start, "end": one.end} for one in found.best
+        {"answer": one.text, "score": round(one.score, 6), "start": one.start, "end": one.end}
+        for one in found.ranked(threshold)
     ]
     return {**own, "question": row["question"], **answer, **no_answer, "n_best": n_best, **given}
 

@@ -106,11 +106,12 @@ class QuestionTrainer(ExactTrainer):
         from hf_llm.metrics.question_answering import question_answering_report
 
         labels = np.asarray(prediction.label_ids)
-        if (labels == IGNORE_INDEX).all() or self.measured is None:
+        if self.measured is None or "answers" not in self.measured.raw.column_names:
             return {}
         found = self._found(prediction.predictions)
         references = [given["text"] for given in self.measured.raw["answers"]]
-        loss = math.fsum(np.ravel(prediction.predictions[0]).astype(np.float64)) / (labels != IGNORE_INDEX).sum()
+        places = max(1, int((labels != IGNORE_INDEX).sum()))  # 0 where no answer is known to stand in its context
+        loss = math.fsum(np.ravel(prediction.predictions[0]).astype(np.float64)) / places
         language = self.task.language
         threshold = self.task.threshold(self.model)
         report = question_answering_report(texts(found, threshold), references, language)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_llm.tasks.sampling import IGNORE_INDEX
+
 CONTEXT = 1  # what a tokenizer calls the second of a pair
+DROPPED = string.whitespace + "\u00a0\u200b\u200e\u200f\u3000\ufeff"  # at the edges of an answer
 
 
 def windows(
@@ -26,9 +31,12 @@ def windows(
     before.
 
     `of_context` says which tokens are the context's, `starts` and `ends` which characters of it they are; `labels` the
-    tokens in which the first of the answers begins and ends, both 0 in a window without the whole of it.
+    tokens in which the first of the answers begins and ends, both 0 in a window without the whole of it; ignored where
+    none of the answers is known to stand in the context.
     """
-    questions = [_shortened(question, tokenizer, max_query_length) for question in batch["question"]]
+    # by the tokenizer's own call, which sets truncation and padding: its backend has those of the call before
+    alone = tokenizer(batch["question"], add_special_tokens=False, verbose=False).encodings
+    questions = [_shortened(*pair, max_query_length) for pair in zip(batch["question"], alone, strict=True)]
     encoded = tokenizer(
         questions,
         batch["context"],
@@ -57,9 +65,14 @@ def windows(
     return {**inputs, **columns, "full_length": columns["length"]}
 
 
-def _shortened(question: str, tokenizer: PreTrainedTokenizerBase, most: int) -> str:
-    encoding = tokenizer.backend_tokenizer.encode(question, add_special_tokens=False)
-    return question if len(encoding.ids) <= most else question[: encoding.offsets[most - 1][1]]
+def _shortened(question: str, encoding: Any, most: int) -> str:
+    """Its first `most` tokens at most, and whole words where it can be: cut, a word may be more tokens."""
+    if len(encoding) <= most:
+        return question
+    words, kept = encoding.word_ids, most
+    while kept > 1 and words[kept] == words[kept - 1]:
+        kept -= 1
+    return question[: encoding.offsets[(kept if kept > 1 else most) - 1][1]]
 
 
 def _labels(offsets: np.ndarray, answers: dict[str, list[Any]]) -> list[int]:
@@ -67,11 +80,21 @@ def _labels(offsets: np.ndarray, answers: dict[str, list[Any]]) -> list[int]:
         ((s, t) for s, t in zip(answers["answer_start"], answers["text"], strict=True) if s >= 0 and t), (None, "")
     )
     if start is None:
-        return [0, 0]
+        return [IGNORE_INDEX, IGNORE_INDEX] if answers["text"] else [0, 0]
+    start, end = _bare(text, start)
     starts, ends = offsets[:, 0], offsets[:, 1]
-    (inside,) = np.nonzero((starts >= 0) & (ends > start) & (starts < start + len(text)))
-    whole = len(inside) and starts[inside[0]] <= start and ends[inside[-1]] >= start + len(text)
+    (context,) = np.nonzero(starts >= 0)
+    (inside,) = np.nonzero((starts >= 0) & (ends > start) & (starts < end))
+    # characters at its edges that the tokenizer drops are in no token: it is whole if the window's text covers it
+    whole = len(inside) and starts[context[0]] <= start and end <= ends[context[-1]]
     return [int(inside[0]), int(inside[-1])] if whole else [0, 0]
+
+
+def _bare(text: str, start: int) -> tuple[int, int]:
+    """First character and the one after the last of a text that begins at `start`, without what tokenizers drop."""
+    kept = text.strip(DROPPED)
+    start += text.index(kept)
+    return start, start + len(kept)
 
 
 class QuestionWindows(torch.utils.data.Dataset):
@@ -118,13 +141,22 @@ class Answer:
 class Found:
     """The answers to a question, best first."""
 
-    best: list[Answer]
+    best: list[Answer]  # scores are those without no answer
     no_answer_score: float  # how much more likely no answer is than the best one, in logits
 
+    def ranked(self, threshold: float | None) -> list[Answer]:
+        """The best and, where there is a threshold, no answer among them."""
+        if threshold is None and self.best:
+            return self.best
+        # exp(no answer - best) to the sum of exp(each - best), which is 1 / the best one's score
+        odds = math.exp(min(self.no_answer_score, 700)) * self.best[0].score if self.best else math.inf
+        share = 1 - 1 / (1 + odds)
+        answers = [replace(one, score=one.score * (1 - share)) for one in self.best]
+        return sorted([*answers, Answer("", share, -1, -1)], key=lambda one: -one.score)
+
     def chosen(self, threshold: float | None) -> Answer:
-        if threshold is not None and self.no_answer_score > threshold:
-            return Answer("", 0.0, -1, -1)
-        return self.best[0] if self.best else Answer("", 0.0, -1, -1)
+        is_none = not self.best or (threshold is not None and self.no_answer_score > threshold)
+        return next(one for one in self.ranked(threshold) if (one.start < 0) == is_none)
 
 
 def answers(
@@ -162,7 +194,9 @@ def _ranked(context: str, found: list[tuple[float, int, int]], none: float, n_be
     """The best of them, each place once; windows overlap and see the same answer twice."""
     kept: dict[tuple[int, int], float] = {}
     for score, start, end in sorted(found, key=lambda one: (-one[0], one[1], one[2])):
-        kept.setdefault((start, end), score)
+        place = _bare(context[start:end], start)  # some tokens begin with the white space before a word
+        if place[0] < place[1]:
+            kept.setdefault(place, score)
     best = list(kept.items())[:n_best]
     if not best:
         return Found([], np.inf)
