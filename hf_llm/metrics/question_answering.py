@@ -1,9 +1,8 @@
 """Exact match and F1 of answers, as SQuAD's and CMRC's published scorers count them, in per cent.
 
 SQuAD: evaluate-v1.1.py (Rajpurkar et al. 2016) and evaluate-v2.0.py (2018); CMRC 2018: cmrc2018_evaluate.py (Cui et
-al. 2019), which counts Chinese by character, and takes F1 over the longest run that two answers share. That script has
-nltk split what is not Chinese; here its rules are written out, and differ where quotation marks or commas follow each
-other alone.
+al. 2019), which counts Chinese by character, and takes F1 over the longest run that two answers share. What is not
+Chinese that script has nltk split.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from hf_llm.config import InputError
+
 SAME = 1e-4  # logits differ by less than this when the batch is of another size
 Language = Literal["en", "zh"]
 Score = Callable[[str, str], float]
@@ -22,11 +23,6 @@ Score = Callable[[str, str], float]
 _CHINESE_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
 _CHINESE_ALONE = re.compile(r"([\u4e00-\u9fa5])")
-_QUOTED = re.compile(r"^\"|(?<=[ (\[{<])(?:\"|'')")
-_APOSTROPHE = re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)")
-_LAST_PERIOD = re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*$)")  # others are of an abbreviation or a number
-_ALONE = re.compile(r"[;@#$%&?!()\[\]{}<>«»“”‘’„\u2012-\u2015]|\.{2,}|[:,](?!\d)|''")
-_CLITIC = re.compile(r"(?<=[^' ])('s|'m|'d|'ll|'re|'ve|n't|')(?= |$)")
 
 
 def normalized(text: str) -> str:
@@ -76,9 +72,12 @@ def segments(text: str) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """By the rules of nltk's word_tokenize that concern some words, not sentences."""
-    text = _LAST_PERIOD.sub(" . ", _APOSTROPHE.sub("' ", _QUOTED.sub(" `` ", text).replace('"', "''")))
-    return _CLITIC.sub(r" \1", _ALONE.sub(r" \g<0> ", text)).split()
+    """As cmrc2018_evaluate.py has nltk's word_tokenize do it, but for its split into sentences, which needs data."""
+    try:
+        from nltk.tokenize import NLTKWordTokenizer
+    except ImportError as error:
+        raise InputError("task.language=zh: needs the package nltk; `pip install 'hf_llm[chinese]'`") from error
+    return NLTKWordTokenizer().tokenize(text)
 
 
 SCORES: dict[str, tuple[Score, Score]] = {

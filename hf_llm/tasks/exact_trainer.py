@@ -41,6 +41,7 @@ class ExactTrainer(FiniteTrainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
         super().__init__(model, args, **kwargs)
         self.fused = fused
+        self.evaluated: Any = None  # the encoded split that is being so
         self.model_accepts_loss_kwargs = True  # so that Trainer counts the items
         self.loss_is_scaled_for_ga = True
         if args.world_size > 1 and not args.average_tokens_across_devices:
@@ -148,6 +149,10 @@ class ExactTrainer(FiniteTrainer):
         if filled:  # where accelerate finds it to tell it the epoch, in a resumed one too
             loader.set_sampler(sampler)  # type: ignore[attr-defined]
         return loader
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        self.evaluated = getattr(dataloader.dataset, "rows", dataloader.dataset)  # without those that fill up
+        return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def _stream_loader(self, rows: Any, batch_size: int, multiple: int) -> DataLoader:
         args, accelerator = self.args, self.accelerator

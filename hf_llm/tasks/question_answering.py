@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import BERT_TOKENS, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key, unprefixed
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*\s*")
 
@@ -53,12 +53,13 @@ class QuestionAnswering(Task):
                 f"task.max_length={self.max_length}: too short for task.max_query_length={self.max_query_length} and "
                 f"task.doc_stride={self.doc_stride}: give more than their sum and 8 special tokens"
             )
+        self.metric_names(None)  # a package that it needs is said now
         return super().arguments(trainer, output_dir)
 
     def metric_names(self, labels: list[str] | None) -> list[str]:
         from hf_llm.metrics.question_answering import question_answering_report
 
-        return ["loss", *question_answering_report(["", ""], [["a"], []], no_answer_scores=[0, 0])]
+        return ["loss", *question_answering_report(["a", "a"], [["a"], []], self.language, no_answer_scores=[0, 0])]
 
     def labels(self, raw: Mapping[str, Dataset]) -> list[str]:
         """What the two outputs of each token are for: a checkpoint that was a classifier may have another number."""
@@ -108,30 +109,13 @@ class QuestionAnswering(Task):
             splits[name] = QuestionWindows(encoded, rows, longest_first=name != "train")
         return splits
 
-    def trainer(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        **options: Any,
-    ) -> Trainer:
+    def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
         from hf_llm.tasks.question_trainer import QuestionTrainer, collator
 
-        options.pop("fused", None)  # a model with two logits a token
         train = splits.get("train")
         if train is not None and self.threshold(model) is None and not all(a["text"] for a in train.raw["answers"]):
             model.config.null_score_diff_threshold = 0.0  # while it is trained; `settle` finds a better one
-        return QuestionTrainer(
-            model,
-            args,
-            task=self,
-            train_dataset=train,
-            eval_dataset=splits.get("validation"),
-            processing_class=tokenizer,
-            data_collator=collator(tokenizer, model),
-            **options,
-        )
+        return QuestionTrainer, {"task": self, "data_collator": collator(tokenizer, model)}
 
     def settle(self, trainer: Any, raw: Mapping[str, Dataset], splits: Splits) -> None:
         """The threshold of no answer, in the model's config; none where every question has an answer."""

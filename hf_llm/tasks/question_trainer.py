@@ -51,7 +51,6 @@ class QuestionTrainer(ExactTrainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, task: QuestionAnswering, **kwargs: Any):
         super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
         self.task = task
-        self.measured: QuestionWindows | None = None  # what is being evaluated
 
     def row_lengths(self, dataset: Any) -> Any:
         return dataset.lengths
@@ -87,23 +86,19 @@ class QuestionTrainer(ExactTrainer):
         kept = torch.cat([values.masked_fill(values == -torch.inf, 0).flatten(1), none], dim=1)
         return None, (losses[:, None], kept, places), labels
 
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        self.measured = getattr(dataloader.dataset, "rows", dataloader.dataset)
-        return super().evaluation_loop(dataloader, *args, **kwargs)
-
     def _found(self, predictions: Any) -> list[Found]:
-        assert self.measured is not None
+        assert self.evaluated is not None
         _, values, places = cast(tuple[np.ndarray, ...], predictions)
-        return answers(self.measured, values, places, self.task.n_best_size, self.task.max_answer_length)
+        return answers(self.evaluated, values, places, self.task.n_best_size, self.task.max_answer_length)
 
     def _metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         from hf_llm.metrics.question_answering import question_answering_report
 
         labels = np.asarray(prediction.label_ids)
-        if self.measured is None or "answers" not in self.measured.raw.column_names:
+        if self.evaluated is None or "answers" not in self.evaluated.raw.column_names:
             return {}
         found = self._found(prediction.predictions)
-        references = [given["text"] for given in self.measured.raw["answers"]]
+        references = [given["text"] for given in self.evaluated.raw["answers"]]
         places = max(1, int((labels != IGNORE_INDEX).sum()))  # 0 where no answer is known to stand in its context
         loss = math.fsum(np.ravel(prediction.predictions[0]).astype(np.float64)) / places
         language = self.task.language

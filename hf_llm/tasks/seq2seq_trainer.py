@@ -134,7 +134,6 @@ class SequenceToSequenceTrainer(ExactTrainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, task: Seq2SeqTask, **kwargs: Any):
         super().__init__(model, args, compute_metrics=self._metrics, **kwargs)
         self.task = task
-        self.evaluated: Any = None  # the encoded split that is being so
         self.generates = task.predict_with_generate
 
     def mean_loss(
@@ -198,10 +197,6 @@ class SequenceToSequenceTrainer(ExactTrainer):
     def _ends(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id
         return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
-
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        self.evaluated = getattr(dataloader.dataset, "rows", dataloader.dataset)  # without those that fill up
-        return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def _metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         losses, generated = self._kept(prediction.predictions)
