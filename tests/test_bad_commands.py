@@ -68,12 +68,13 @@ MEET = "launcher.main_process_ip=127.0.0.1 launcher.main_process_port=29500"  # 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with four finished runs: `lm`, `spam`, `masked` and `roles`."""
+    """A folder with three finished runs, `lm`, `spam` and `masked`; beside it `more/outputs/roles`."""
     folder = tmp_path_factory.mktemp("trained")
     main(["train", *language_model(folder, run="lm")])
     main(["train", *classifier(folder, run="spam")])
     main(["train", *masked_language_model(folder, run="masked")])
-    main(["train", *role_labeller(folder, run="roles", **{"task.identify_predicates": "false"})])
+    (folder / "more").mkdir()
+    main(["train", *role_labeller(folder / "more", run="roles", **{"task.identify_predicates": "false"})])
     return folder / "outputs"
 
 
@@ -125,7 +126,7 @@ def test_a_bad_command_says_in_one_line_what_is_right_and_leaves_nothing(command
         "LM": runs / "lm",
         "SPAM": runs / "spam",
         "MASKED": runs / "masked",
-        "ROLES": runs / "roles",
+        "ROLES": runs.parent / "more" / "outputs" / "roles",
         "RUNS": runs,
     }
     words = Template(command).safe_substitute(paths, MEET=MEET, SRL=SRL, LONG_NAME="x" * 300, LONG_PROMPT="red_" * 300)
