@@ -103,7 +103,7 @@ def test_a_renamed_argument_is_answered_with_the_new_one(key, new):
         ({"data__bad_rows": "drop"}, "data.bad_rows: 'drop' is not one of error, skip"),
         ({"model__arch": "gtp2"}, "did you mean gpt2?"),
         ({"task": {"name": "causal"}}, "did you mean causal_lm?"),
-        ({"task": {}}, "task: missing; choose one of causal_lm, summarization, text_classification, translation"),
+        ({"task": {}}, "task: missing; choose one of causal_lm, masked_lm, question_answering, "),
         ({"model__arch": None}, "model: neither arch nor pretrained"),
         ({"model__config": {"num_labels": 3}}, "model.config.num_labels: not set by hand"),
         ({"trainer": {"lr_scheduler_type": "cosin"}}, "did you mean cosine?"),
