@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, Features
 from datasets.table import InMemoryTable
 
+from hf_llm.config import InputError
 from hf_llm.data.answers import FEATURE, UNKNOWN
 from hf_llm.data.rows import Rows
 
@@ -27,6 +28,9 @@ def mend(splits: Mapping[str, Sequence[Rows]], answers: str = "answers", context
     An answer that does not stand where it is said to is looked for: within `NEARBY` characters, where it must stand
     once, or else once in the whole text. One that is not found keeps no place (`UNKNOWN`): it still counts for the
     metrics, which go by its text, and a train row with no other answer is left out.
+
+    Raises:
+        InputError: no row of train is left.
     """
     for split, parts in splits.items():
         for part in parts:
@@ -46,6 +50,8 @@ def mend(splits: Mapping[str, Sequence[Rows]], answers: str = "answers", context
                 if not keep.all():
                     part.left_out["answer that does not stand in its context"] += int((~keep).sum())
                     part.select(keep)
+        if split == "train" and parts and not any(len(part.dataset) for part in parts):
+            raise InputError(f"{parts[0].where}: no row can be used; no answer stands in its context")
 
 
 def _mended(context: str, given: dict[str, list[Any]] | None) -> tuple[dict[str, list[Any]], str]:
