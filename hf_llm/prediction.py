@@ -1,4 +1,4 @@
-"""`predict`: a label, and the score of each class, for every row of a file or of standard input."""
+"""`predict`: what a model makes of every row of a file or of standard input: a label, tags, an answer, a text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def predict(cfg: PredictConfig) -> list[dict[str, Any]]:
-    """A row per input row, in the same order: its text, `label`, `score`, and `scores` by class (they sum to 1).
+    """A row per input row, in the same order; what is in it the task's page says. Of a text classifier the text,
+    `label`, `score`, and `scores` by class (they sum to 1).
 
     Raises:
-        InputError: the run, the model or the input cannot be used, or the model has no classes.
+        InputError: the run, the model or the input cannot be used, or the task is to `generate`.
     """
     return _predict(cfg)[1]
 

@@ -129,7 +129,7 @@ class EvaluateConfig:
 
 @dataclass
 class PredictConfig:
-    """`hf-llm predict`: a label and the score of each class, for every row of a file or of standard input."""
+    """`hf-llm predict`: what a model makes of every row of a file or of standard input."""
 
     run: str | None = None
     runs_dir: str = "outputs"
