@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import submitit  # noqa: F401  not in a test: importing it closes the log handlers that are not of the standard error
 from conftest import ROOT
 from toys import language_model
 
