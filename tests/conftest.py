@@ -1,10 +1,17 @@
 """Tests run offline, on toys. Those that need real data look in HF_LLM_TEST_DATA, or beside the checkout, or skip."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# A suite that is started in the background, or by nohup, inherits that Ctrl-C and SIGHUP are ignored, and so would
+# every process that a test starts in order to send it one of them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_llm-tests-")  # not the user's own
