@@ -1,6 +1,6 @@
 """hf_llm: compose a run from small YAML files, train it with Hugging Face's Trainer, measure it honestly.
 
-    from hf_llm import compose, evaluate, generate, launch, predict, train
+    from hf_llm import compose, evaluate, generate, launch, predict, pull, push, rerun, train
 
     run = train(compose("train", "model=gpt2", "trainer.max_steps=200"))
 
@@ -21,10 +21,25 @@ _HOME = {
     "generate": "hf_llm.generation",
     "launch": "hf_llm.launching",
     "predict": "hf_llm.prediction",
+    "pull": "hf_llm.publishing",
+    "push": "hf_llm.publishing",
+    "rerun": "hf_llm.rerunning",
     "train": "hf_llm.training",
 }
 
-__all__ = ["InputError", "__version__", "compose", "evaluate", "generate", "launch", "predict", "train"]
+__all__ = [
+    "InputError",
+    "__version__",
+    "compose",
+    "evaluate",
+    "generate",
+    "launch",
+    "predict",
+    "pull",
+    "push",
+    "rerun",
+    "train",
+]
 
 if TYPE_CHECKING:
     from hf_llm.cli import compose
@@ -33,6 +48,8 @@ if TYPE_CHECKING:
     from hf_llm.generation import generate
     from hf_llm.launching import launch
     from hf_llm.prediction import predict
+    from hf_llm.publishing import pull, push
+    from hf_llm.rerunning import rerun
     from hf_llm.training import train
 
 

@@ -42,7 +42,7 @@ def seal(aside: Path, checkpoint: Path, facts: dict[str, Any]) -> None:
         facts: what a later resume is to know of the training (its manifest holds them).
     """
     files = sorted(path for path in aside.rglob("*") if path.is_file())
-    contents = {str(path.relative_to(aside)): {"size": path.stat().st_size, "sha256": _digest(path)} for path in files}
+    contents = {str(path.relative_to(aside)): {"size": path.stat().st_size, "sha256": digest(path)} for path in files}
     manifest = aside / MANIFEST
     manifest.write_text(json.dumps({**facts, "files": contents}, indent=1), encoding="utf-8")
     for path in [*files, manifest, *(path for path in aside.rglob("*") if path.is_dir()), aside]:
@@ -58,12 +58,13 @@ def seal(aside: Path, checkpoint: Path, facts: dict[str, Any]) -> None:
     _sync(checkpoint.parent)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def digest(path: Path) -> str:
+    """The SHA-256 (hex) of a file."""
+    running = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            running.update(chunk)
+    return running.hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -95,7 +96,7 @@ def damage(checkpoint: Path) -> str | None:
                 return f"{name} is missing"
             if path.stat().st_size != wanted["size"]:
                 return f"{name} has {path.stat().st_size:,} bytes of {wanted['size']:,}"
-            if _digest(path) != wanted["sha256"]:
+            if digest(path) != wanted["sha256"]:
                 return f"{name} is not what was written (SHA-256)"
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name} cannot be read ({error.strerror})"

@@ -34,6 +34,10 @@ HANDLERS = {
     "evaluate": ("hf_llm.evaluation", "evaluate", "measure a trained run, or any saved model, on a split or a file"),
     "predict": ("hf_llm.prediction", "predict", "label the rows of a file or of standard input, as JSON lines"),
     "generate": ("hf_llm.generation", "generate", "continue a prompt, or every prompt of a file"),
+    "push": ("hf_llm.publishing", "push", "send a finished run to the Hub, with its model card"),
+    "pull": ("hf_llm.publishing", "pull", "bring a pushed run back as a run directory"),
+    "rerun": ("hf_llm.rerunning", "rerun", "train a run again from what it left behind, and compare"),
+    "demo": ("hf_llm.demo", "demo", "open a page in the browser on which to try a trained model"),
 }
 
 # No timestamped directories, no directory change, no log set-up of its own: the run directory is ours (runs.py).
@@ -125,6 +129,7 @@ def _run(verb: str, argv: list[str]) -> None:
     """Hand over to Hydra, with its flags (`--cfg`, `--info`, `-m`, `--config-dir`, …) as in any Hydra application."""
     import hydra
 
+    argv = ["dry_run=true" if part == "--dry-run" else part for part in argv]
     args = _parsed(verb, argv)
     overrides, mistakes = prepare(verb, args.overrides, _folders(args.config_dir))
     # Hydra would stop at the first mistake, and would print (--cfg, --info) with any: name them all together.

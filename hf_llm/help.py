@@ -21,6 +21,7 @@ WANTED = {
         ("trainer.max_steps=N", "stop after N steps, or trainer.num_train_epochs=N"),
         ("trainer.per_device_train_batch_size=N", "rows or blocks a step, on each device"),
         ("preflight=only", "say what would be trained on what, its size and its steps, and stop; off: say nothing"),
+        ("offline=true", "ask the Hub for nothing, and say at once what is not on this machine yet"),
         ("launcher=accelerate", "several processes; launcher.num_processes=N, launcher.profile=NAME, all below"),
     ],
     "evaluate": [
@@ -47,6 +48,33 @@ WANTED = {
         ("seed=N", "another sample"),
         ("output=FILE", "JSON lines"),
     ],
+    "push": [
+        ("run=NAME", "a finished run in outputs/, or a path to one"),
+        ("repo=OWNER/NAME", "the model repository; made, and private, where there is none"),
+        ("--dry-run", "list the files and their sizes, and send nothing"),
+        ("private=false", "make it public"),
+        ("card.language=zh", "a Chinese model card; card.license and card.data_license say what the Hub shows"),
+        ("include=[predictions.jsonl]", "more files of the run directory, which may hold text of the data"),
+    ],
+    "pull": [
+        ("repo=OWNER/NAME", "the model repository"),
+        ("revision=NAME", "a branch, tag or commit of it"),
+        ("run=NAME", "the run it becomes in outputs/; without it, the repository's name"),
+    ],
+    "rerun": [
+        ("run=NAME", "a run in outputs/, a path to one, or OWNER/NAME on the Hub"),
+        ("--dry-run", "name what differs from then (versions, commit, data), and stop"),
+        ("local_files=true", "it may read the files of this machine that it names"),
+        ("data.files.train=FILE", "where its data are here, if elsewhere; they have to be the same"),
+        ("name=NAME", "the new run's name; without it, NAME-rerun"),
+    ],
+    "demo": [
+        ("run=NAME", "a run in outputs/, or a path to one"),
+        ("model.pretrained=ID", "in place of run: a folder or a Hub model"),
+        ("port=N", "where the page is, on this machine alone: http://127.0.0.1:N"),
+        ("browser=false", "do not open it"),
+        ("share=true", "by a tunnel of Gradio's, for anybody who has the address"),
+    ],
 }
 
 EXAMPLES = {
@@ -54,6 +82,10 @@ EXAMPLES = {
     "evaluate": "hf-llm evaluate run=book data.files=another.txt",
     "predict": "hf-llm predict run=spam input=new.csv output=labels.jsonl",
     "generate": "hf-llm generate run=book prompt='It was'",
+    "push": "hf-llm push run=spam repo=me/spam --dry-run",
+    "pull": "hf-llm pull repo=me/spam",
+    "rerun": "hf-llm rerun run=me/spam data.files.train=train.csv",
+    "demo": "hf-llm demo run=book",
 }
 
 FLAGS = """\

@@ -29,6 +29,7 @@ IMPLIED = {
 TEXT = (
     *("run", "runs_dir", "input", "output", "prompts", "data.path", "data.files", "data.columns"),
     *("model.pretrained", "tokenizer.pretrained", "launcher.profile", "launcher.partition", "launcher.account"),
+    *("repo", "revision", "name", "message", "include", "card.license", "card.data_license", "card.description"),
 )
 
 

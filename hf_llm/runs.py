@@ -7,6 +7,7 @@ outputs/<run>/
   checkpoint-N/        Trainer's own, for resuming (checkpoints.py)
   model/               weights (safetensors), config, tokenizer: `AutoModel….from_pretrained` loads it
   metrics.json         a run that has it is complete
+  README.md            the model card
   loss_curve.png       and for a classifier confusion_matrix.png and predictions.jsonl
 """
 
@@ -26,17 +27,24 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 from filelock import FileLock, Timeout
 
-from hf_llm.config import EvaluateConfig, GenerateConfig, InputError, PredictConfig, TrainConfig, check
+from hf_llm.config import InputError, TrainConfig, check
 
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = ("run", "runs_dir", "preflight", "launcher")  # where it is, and on which processes, is nothing that it is
+NAMED = (
+    "run",
+    "runs_dir",
+    "preflight",
+    "launcher",
+    "card",
+    "offline",
+)  # where it is, on which processes, is nothing that it is
 
 # Trainer settings that change no weight: a resumed run may have others.
 FREE = (
@@ -44,6 +52,7 @@ FREE = (
     *("save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "per_device_eval_batch_size"),
     *("eval_accumulation_steps", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
     *("dataloader_persistent_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"),
+    *("hub_always_push", "hub_revision"),
 )
 # Those that may change together, where a step is of as many rows as before (`check_layout`).
 LAYOUT = ("per_device_train_batch_size", "gradient_accumulation_steps", "auto_find_batch_size")
@@ -63,13 +72,20 @@ def default_name(cfg: TrainConfig) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{model}-{(data or 'data').removeprefix('builtin:').rstrip('/').split('/')[-1]}")
 
 
-def directory(cfg: TrainConfig | EvaluateConfig | PredictConfig | GenerateConfig) -> Path:
+class Named(Protocol):
+    """The configuration of a verb that has to do with a run."""
+
+    run: str | None
+    runs_dir: str
+
+
+def directory(cfg: Named) -> Path:
     """The run's directory: `runs_dir/run`, or `run` itself where it is a path."""
     name = cfg.run or (default_name(cfg) if isinstance(cfg, TrainConfig) else "")
     return Path(name) if os.sep in name else Path(cfg.runs_dir) / name
 
 
-def find(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> Path:
+def find(cfg: Named) -> Path:
     """The directory of a run that has a model.
 
     Raises:
@@ -311,8 +327,38 @@ def environment(seed: int, data_fingerprint: str | None) -> dict[str, Any]:
         "hf_llm": importlib.metadata.version("hf_llm"),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "hardware": _hardware(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def _hardware() -> dict[str, Any]:
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    else:
+        accelerators = [str(torch.accelerator.current_accelerator())] if torch.accelerator.is_available() else []
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "accelerators": accelerators,
+    }
+
+
+def _processor() -> str:
+    """The processor's name, which Python's own platform module does not know on Linux."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+def record(folder: Path, **facts: Any) -> None:
+    """Add to a run's environment.json what is known only once it is trained."""
+    write_json(folder / ENVIRONMENT, {**read_json(folder / ENVIRONMENT), **facts})
 
 
 def command_line() -> str:

@@ -69,9 +69,13 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
     Raises:
         InputError: there is no such run or model, or it is of a task that the verb does not know.
     """
-    folder = runs.find(cfg) if cfg.run else None
-    run = runs.load_config(folder) if folder else None
-    source = str(folder / runs.MODEL) if folder else cfg.model.pretrained
+    if getattr(cfg, "offline", False):
+        libraries.load()
+        from hf_llm.hub import offline
+
+        offline.switch_on()
+        offline.check(None, None, ModelConfig(pretrained=cfg.model.pretrained, revision=cfg.model.revision))
+    source, run = locate(cfg)
 
     libraries.load()
     from hf_llm import models, tasks
@@ -94,6 +98,30 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
         trained=True,
     )
     return SavedModel(task, model.eval(), tokenizer, run)
+
+
+def locate(cfg: Any) -> tuple[str, TrainConfig | None]:
+    """Where the model is that `cfg` names (a folder or a Hub id), and the configuration of the run it is of, if any.
+
+    `cfg.run` may be a repository of the Hub, OWNER/NAME, that a run was pushed to. Of such a run, pulled before or
+    not, what its configuration says of files and settings of another machine is left out.
+    """
+    if not cfg.run:
+        return cfg.model.pretrained, None
+    from hf_llm import hub
+    from hf_llm.hub import capsule, pull
+
+    if not hub.is_repo_id(cfg.run):
+        folder = runs.find(cfg)
+        pulled = pull.origin(folder) is not None
+        config = capsule.published(folder / runs.CONFIG) if pulled else runs.load_config(folder)
+        return str(folder / runs.MODEL), config
+    fetched = pull.snapshot(cfg.run)
+    if not pull.has_run(fetched):
+        raise InputError(
+            f"run={cfg.run}: no run was pushed there; a bare model is given as model.pretrained={cfg.run}"
+        )
+    return str(fetched), capsule.published(fetched / hub.RUN_FOLDER / runs.CONFIG)
 
 
 def _architecture(cfg: Any) -> str:

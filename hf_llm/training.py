@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import checkpoints, console, distributed, interruption, libraries, runs
+from hf_llm import checkpoints, console, distributed, interruption, libraries, publishing, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -42,11 +43,19 @@ def train(cfg: TrainConfig) -> Run:
 
 def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
+    if cfg.offline:
+        libraries.load()
+        from hf_llm.hub import offline
+
+        offline.switch_on()
+        offline.check(cfg.data, cfg.tokenizer, cfg.model)
     if cfg.preflight == "only":
         return _train(cfg, folder)  # which makes no folder
+    publishing.prepare(cfg, folder)
     if distributed.of_rank_0(lambda: runs.open_run(folder, cfg)) == "complete":
         _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
+        publishing.publish(cfg, folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
     try:
         with runs.claimed(folder), console.log_file(folder / runs.LOG):
@@ -86,8 +95,9 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     task = tasks.get(cfg.task, cfg.model)
     args = task.arguments(cfg.trainer, folder)
     set_seed(args.seed)  # before any weight exists
+    read: dict[str, Any] = {}
     with args.main_process_first(desc="preparing the data"):
-        rows = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
+        rows = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by, account=read)
         raw = held_out_in_memory(rows)
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)
@@ -129,8 +139,28 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         trainer.train(resume_from_checkpoint=checkpoint)
     task.settle(trainer, raw, splits)
     runs.save_model(trainer, folder)
+    _record(folder, trainer, raw, splits, read)
     metrics = report.final(trainer, task, raw, splits, folder)
+    publishing.write_card(cfg, folder)
+    publishing.publish(cfg, folder)
     return Run(folder, metrics, model, tokenizer, trainer)
+
+
+def _record(folder: Path, trainer: Any, raw: Mapping[str, Any], splits: Mapping[str, Any], read: Any) -> None:
+    """What the run's card and its repetition need to know beside its metrics."""
+    from hf_llm.preflight.rows import of_encoded
+
+    if not runs.is_main_process():
+        return
+    lengths = of_encoded(splits["train"])
+    runs.record(
+        folder,
+        rows={name: len(rows) if hasattr(rows, "__len__") else None for name, rows in raw.items()},
+        read=read,
+        tokens=round(lengths.tokens * trainer.state.epoch) if lengths else None,
+        parameters=trainer.model.num_parameters(),
+        weights={path.name: checkpoints.digest(path) for path in sorted((folder / runs.MODEL).glob("*.safetensors"))},
+    )
 
 
 def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str | None) -> str | None:

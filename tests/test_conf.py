@@ -46,7 +46,7 @@ def test_every_option_composes_and_passes_the_check(group, option):
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train"}))
 def test_every_verbs_root_composes(verb):
-    assert compose(verb, "run=some").run == "some"
+    assert compose(verb, "run=some", *(["repo=me/some"] if verb in ("push", "pull") else [])).run == "some"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from hf_llm.config import declared
 from hf_llm.config.known import AT_LEAST, DERIVED_MODEL_KEYS, REFUSED, RENAMED, SIZES
 from hf_llm.config.schema import (
+    CardConfig,
     DataConfig,
     InputError,
     LauncherConfig,
@@ -28,7 +29,16 @@ from hf_llm.config.schema import (
 Schema = TypeVar("Schema")
 
 LEFT_OPEN = "???"  # Hydra's word in a YAML for a value that the user has to give
-NESTED = {cls.__name__: cls for cls in (DataConfig, TokenizerConfig, ModelConfig, LauncherConfig, SavedModel)}
+_RUN = "run: missing; name a trained run (run=NAME)"
+_REPO = "repo: missing; name a repository of the Hub (repo=OWNER/NAME)"
+NEEDED = {
+    "PushConfig": {"run": _RUN, "repo": _REPO},
+    "PullConfig": {"repo": _REPO},
+    "RerunConfig": {"run": _RUN.replace("NAME)", "NAME or run=OWNER/NAME)")},
+}
+NESTED = {
+    cls.__name__: cls for cls in (CardConfig, DataConfig, TokenizerConfig, ModelConfig, LauncherConfig, SavedModel)
+}
 
 
 def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -57,6 +67,7 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
         InputError: listing every unknown key, wrong type and missing choice, each with the nearest valid one.
     """
     mistakes = list(known_mistakes)
+    annotations = {field.name for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     values = _dataclass(schema, composed, "", mistakes)
     if isinstance(trainer := values.get("trainer", {}), dict):
         _trainer(trainer, mistakes)
@@ -66,11 +77,12 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
         _model(values["model"], mistakes)
     if values.get("early_stopping_patience") and not mistakes and trainer.get("eval_strategy", "no") == "no":
         mistakes.append("early_stopping_patience: nothing is measured while training; set trainer.eval_strategy=epoch")
-    if schema.__name__ in ("EvaluateConfig", "PredictConfig"):
+    if schema.__name__ in ("EvaluateConfig", "PredictConfig", "RerunConfig"):
         partial = _dataclass(DataConfig, values.get("data") or {}, "data.", mistakes)
         values["data"] = {key: partial[key] for key in values.get("data") or {} if key in partial}
-    if schema.__name__ != "TrainConfig" and not mistakes:
+    if "model" in annotations and schema.__name__ != "TrainConfig" and not mistakes:
         _one_model(values, mistakes)
+    mistakes += [line for key, line in NEEDED.get(schema.__name__, {}).items() if not values.get(key)]
     if mistakes:
         raise InputError(message(mistakes))
     cfg = schema(**values)

@@ -31,6 +31,12 @@ RENAMED = {
 # Arguments that cannot be: the values that say nothing, and the reason.
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "eval_do_concat_batches": ((True, None), "the metrics are over all rows, so it stays true"),
+    "hub_always_push": ((False, None), "the model goes up once, when its metrics and card are written"),
+    "hub_revision": ((None,), "the model goes up to the main branch"),
+    "hub_strategy": (
+        ("end", "every_save", None),
+        "the model goes up once, when its metrics and card are written; checkpoints stay here",
+    ),
     "hub_token": ((None,), "a secret does not belong in a configuration; log in (`hf auth login`) or set HF_TOKEN"),
 }
 # Keys that follow from the tokenizer, the data or the run: setting them by hand could only contradict those.

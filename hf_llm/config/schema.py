@@ -64,6 +64,16 @@ class ModelConfig:
 
 
 @dataclass
+class CardConfig:
+    """What a person has to say for the model card; the rest of it is the run's own."""
+
+    language: Literal["en", "zh"] | None = None  # null: English
+    license: str | None = None  # of the model, by the Hub's identifier: apache-2.0, cc-by-4.0, …
+    data_license: str | None = None  # of the data, likewise
+    description: str | None = None  # a sentence or two, instead of the card's own first line
+
+
+@dataclass
 class LauncherConfig:
     """Which processes train; it says nothing about what a run is. Names are accelerate's, and submitit's for Slurm."""
 
@@ -111,6 +121,8 @@ class TrainConfig:
     early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
     preflight: Literal["on", "only", "off"] = "on"  # say what is to be trained on what before; only: and stop there
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    card: CardConfig = field(default_factory=CardConfig)
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
 
 
 @dataclass
@@ -120,6 +132,7 @@ class EvaluateConfig:
     run: str | None = None
     runs_dir: str = "outputs"
     model: SavedModel = field(default_factory=SavedModel)  # in place of run
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
     split: str = "validation"
     output: str | None = None  # also write the metrics to this JSON file
     data: dict[str, Any] = field(default_factory=dict)  # DataConfig's fields; those not given are the run's own
@@ -134,6 +147,7 @@ class PredictConfig:
     run: str | None = None
     runs_dir: str = "outputs"
     model: SavedModel = field(default_factory=SavedModel)
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
     input: str = "-"  # a file; "-": standard input
     output: str = "-"  # a JSONL file; "-": standard output
     data: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +162,7 @@ class GenerateConfig:
     run: str | None = None
     runs_dir: str = "outputs"
     model: SavedModel = field(default_factory=SavedModel)
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
     prompt: str | None = None
     prompts: str | None = None  # a file, a prompt per line; "-": standard input
     output: str = "-"  # "-": standard output, else a JSONL file
@@ -157,4 +172,64 @@ class GenerateConfig:
     generation: dict[str, Any] = field(default_factory=dict)  # transformers.GenerationConfig, field by field
 
 
-VERBS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "generate": GenerateConfig}
+@dataclass
+class PushConfig:
+    """`hf-llm push`: a finished run to a model repository of the Hub."""
+
+    run: str | None = None
+    runs_dir: str = "outputs"
+    repo: str | None = None  # OWNER/NAME
+    private: bool = True  # of a repository that is made; one that is public already wants private=false
+    dry_run: bool = False  # list the files and their sizes, and send nothing
+    include: list[str] = field(default_factory=list)  # more files of the run directory, such as predictions.jsonl
+    message: str | None = None  # of the commit
+    card: CardConfig = field(default_factory=CardConfig)  # what is given goes before the run's own
+
+
+@dataclass
+class PullConfig:
+    """`hf-llm pull`: a run that was pushed, as a run directory of this machine."""
+
+    repo: str | None = None
+    revision: str | None = None  # branch, tag or commit
+    run: str | None = None  # null: the repository's name
+    runs_dir: str = "outputs"
+
+
+@dataclass
+class RerunConfig:
+    """`hf-llm rerun`: train a run again from what it left behind, and compare."""
+
+    run: str | None = None  # a run in runs_dir, a path to one, or a Hub repository
+    runs_dir: str = "outputs"
+    revision: str | None = None
+    name: str | None = None  # of the new run; null: NAME-rerun
+    dry_run: bool = False  # name what differs, and stop
+    local_files: bool = False  # true: the run may read the files of this machine that it names
+    data: dict[str, Any] = field(default_factory=dict)  # where its data are here: data.files.train=FILE
+
+
+@dataclass
+class DemoConfig:
+    """`hf-llm demo`: a page in the browser on which to try a trained model."""
+
+    run: str | None = None
+    runs_dir: str = "outputs"
+    model: SavedModel = field(default_factory=SavedModel)
+    task: dict[str, Any] = field(default_factory=dict)
+    port: int | None = None  # null: the first free one from 7860 on
+    browser: bool = True  # open the page
+    share: bool = False  # true: by a tunnel of Gradio's, for anybody who has the address
+    device: str | None = None  # null: a GPU where there is one
+
+
+VERBS = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "generate": GenerateConfig,
+    "push": PushConfig,
+    "pull": PullConfig,
+    "rerun": RerunConfig,
+    "demo": DemoConfig,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_datasets
 
@@ -39,6 +39,7 @@ def load(
     sample_by: str = "document",
     labels: list[str] | None = None,
     splits: Sequence[str] | None = None,
+    account: dict[str, Any] | None = None,
 ) -> DatasetDict | IterableDatasetDict:
     """The splits train, validation and test (those that there are), with the task's columns only, in the task's order.
 
@@ -53,6 +54,7 @@ def load(
         labels: a trained model's label names in id order; without them `cfg.labels`, a ClassLabel's own names, or
             those found in train, sorted.
         splits: which are wanted, by our name or one that only the source has; None for train, validation and test.
+        account: gets, for each split of the source, the rows read and used, and those left out by reason.
 
     Returns:
         A DatasetDict; with `cfg.streaming` an IterableDatasetDict, whose rows are checked as they are read; what
@@ -92,7 +94,7 @@ def load(
             ENCODE[column.kind](parts, column.name, names, origin, optional=column.optional)
         if column.kind == "answers":
             offsets.mend(parts, column.name)
-    result = {split: _joined(split, rows) for split, rows in parts.items()}
+    result = {split: _joined(split, rows, account) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
     check_limited(limits, found)
@@ -180,9 +182,11 @@ def _parts(
     return _cleaned(rows, needed, cfg)
 
 
-def _joined(split: str, rows: Sequence[Rows]) -> Dataset:
+def _joined(split: str, rows: Sequence[Rows], account: dict[str, Any] | None = None) -> Dataset:
     dataset = concatenate_datasets([part.dataset for part in rows]) if len(rows) > 1 else rows[0].dataset
-    report(split, rows, len(dataset), rows[0].unit)
+    said = report(split, rows, len(dataset), rows[0].unit)
+    if account is not None:
+        account[split] = said
     return dataset
 
 

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -145,14 +146,15 @@ def _problems(dataset: Dataset, column: Column) -> dict[str, np.ndarray]:
     return problems
 
 
-def report(split: str, parts: Sequence[Rows | Tally], used: int, unit: str, note: str = "") -> None:
-    """One INFO line for a split: rows read, used, and left out with the reason for each."""
+def report(split: str, parts: Sequence[Rows | Tally], used: int, unit: str, note: str = "") -> dict[str, Any]:
+    """One INFO line for a split: rows read, used, and left out with the reason for each. Returns what it says."""
     left_out: Counter[str] = Counter()
     for rows in parts:
         left_out.update(rows.left_out)
     read = sum(rows.read for rows in parts)
     why = "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) if left_out else ""
     logger.info("%s: %s read%s, %s used%s", split, f"{read:,} {unit}{'s' * (read != 1)}", note, f"{used:,}", why)
+    return {"read": read, "used": used, "left_out": dict(left_out)}
 
 
 def from_table(table: pa.Table) -> Dataset:

@@ -58,8 +58,8 @@ class Task:
         best = str(trainer.get("metric_for_best_model") or "").removeprefix("eval_")
         if best in LOWER_IS_BETTER:  # transformers knows it of names that end in "loss"
             defaults["greater_is_better"] = False
-        # collators choose the columns
-        return training_arguments({**defaults, **trainer, "remove_unused_columns": False})
+        # collators choose the columns; what is published is a finished run (publishing.py), no checkpoint of Trainer's
+        return training_arguments({**defaults, **trainer, "remove_unused_columns": False, "push_to_hub": False})
 
     def check_best_metric(self, args: TrainingArguments, labels: list[str] | None) -> None:
         """Refuse a `metric_for_best_model` that no evaluation will report, before any time is spent."""

@@ -1,0 +1,97 @@
+"""A run that was pushed, fetched: as files of the Hub's cache, or as a run directory of this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from hf_llm import runs
+from hf_llm.config import InputError
+from hf_llm.hub import CARD, RUN_FOLDER, capsule
+from hf_llm.hub.push import explained
+
+# What a model, its tokenizer and its run are made of. A pickle is never fetched; code is, and is not run.
+WANTED = (
+    *("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.png", CARD),
+    f"{RUN_FOLDER}/*.yaml",
+)
+
+ORIGIN = "pulled_from"  # in environment.json of a run that was pulled
+
+
+def snapshot(repo: str, revision: str | None = None) -> Path:
+    """The repository's files in the cache; what is there already is not fetched again.
+
+    Raises:
+        InputError: there is no such repository, it is not to be seen, or not to be reached.
+    """
+    import httpx2
+
+    try:
+        with explained(f"repo={repo}"):
+            try:
+                return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+            except LocalEntryNotFoundError as error:
+                cause = error.__cause__
+                if isinstance(cause, (httpx2.HTTPError, OSError)) and not isinstance(cause, LocalEntryNotFoundError):
+                    raise cause from error
+                raise InputError(
+                    f"repo={repo}: not on this machine, and the Hub is not to be asked or cannot be reached"
+                ) from error
+    except InputError as error:
+        at = f" at revision {revision}" if revision else ""
+        raise InputError(f"{error}{at}") from error
+
+
+def origin(folder: Path) -> str | None:
+    """The repository that the run directory was pulled from; None of a run that was trained here."""
+    return capsule.record(folder / runs.ENVIRONMENT).get(ORIGIN)
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a snapshot is of a run that was pushed, or else of a model alone."""
+    return (folder / RUN_FOLDER / runs.CONFIG).is_file()
+
+
+def unpack(repo: str, revision: str | None, folder: Path) -> None:
+    """Make the run directory `folder` of a repository, whole or not at all.
+
+    Raises:
+        InputError: the folder is there already, or the repository holds no run.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} is there already: give the run another name (run=NAME)")
+    fetched = snapshot(repo, revision)
+    if not has_run(fetched):
+        raise InputError(
+            f"repo={repo}: no run of this project ({RUN_FOLDER}/{runs.CONFIG} is not there); "
+            f"a bare model is taken as it is: model.pretrained={repo}"
+        )
+    capsule.published(fetched / RUN_FOLDER / runs.CONFIG)
+    aside = folder.with_name(f".{folder.name}.pulling")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        (aside / runs.MODEL).mkdir(parents=True)
+        for path in sorted(fetched.rglob("*")):
+            if path.is_file():
+                target = aside / _place(path.relative_to(fetched))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        record = capsule.record(aside / runs.ENVIRONMENT)
+        runs.write_json(aside / runs.ENVIRONMENT, {**record, ORIGIN: repo})
+        aside.rename(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise InputError(f"{folder} could not be written: {runs.reason(error)}") from error
+
+
+def _place(path: Path) -> Path:
+    """Where a file of the repository belongs in a run directory."""
+    if path.parts[0] == RUN_FOLDER and len(path.parts) == 2:
+        return Path(path.name)
+    if path.name == CARD or (path.suffix == ".png" and len(path.parts) == 1):
+        return path
+    return Path(runs.MODEL) / path
