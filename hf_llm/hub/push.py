@@ -99,21 +99,13 @@ def explained(what: str, missing: Sequence[str] = ()) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (
-        HFValidationError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        httpx2.HTTPError,
-    ) as error:
+    except (HFValidationError, HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of a large file
         rest = f"; not sent: {', '.join(missing)}; the same command again sends what is missing" if missing else ""
-        raise InputError(f"{what}: {_reason(error)}{rest}") from error
-    except (RuntimeError, OSError, ValueError) as error:  # of the upload of a large file: its own words
-        rest = f"; not sent: {', '.join(missing)}; the same command again sends what is missing" if missing else ""
-        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}{rest}") from error
+        raise InputError(f"{what}: {_reason(cause)}{rest}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = " ".join(str(getattr(error, "server_message", None) or error).split())[:200]
     if isinstance(error, HFValidationError):
