@@ -71,7 +71,7 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
     """
     if getattr(cfg, "offline", False):
         libraries.load()
-        from hf_llm.hub import offline
+        from hf_llm import offline
 
         offline.switch_on()
         offline.check(None, None, ModelConfig(pretrained=cfg.model.pretrained, revision=cfg.model.revision))

@@ -45,7 +45,7 @@ def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
     if cfg.offline:
         libraries.load()
-        from hf_llm.hub import offline
+        from hf_llm import offline
 
         offline.switch_on()
         offline.check(cfg.data, cfg.tokenizer, cfg.model)

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import datasets
 from datasets import Dataset, DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from datasets.packaged_modules.cache.cache import Cache
+from huggingface_hub import constants
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import shorten
@@ -22,13 +25,52 @@ def load(cfg: DataConfig) -> DatasetDict | IterableDatasetDict:
     options: dict[str, Any] = {"name": cfg.subset, "revision": cfg.revision, "streaming": cfg.streaming}
     if cfg.num_proc and not cfg.streaming:
         options["num_proc"] = cfg.num_proc
+    table = cached(cfg) if datasets.config.HF_HUB_OFFLINE and not cfg.streaming else None
     try:
+        if table is not None:
+            return _from_cache(cfg, table)
         splits = load_dataset(cfg.path, **options)
         for theirs in cfg.splits.values():
             if "[" in theirs:
                 splits[theirs] = load_dataset(cfg.path, split=theirs, **options)
     except Exception as error:
         raise InputError(f"data.path={cfg.path}: {_explained(error, cfg)}") from error
+    return splits
+
+
+def cached(cfg: DataConfig) -> Path | None:
+    """Where `datasets` keeps the tables that it made of the data set at this revision; None where it has none.
+
+    Offline it would itself take those that were made last, whatever their revision.
+    """
+    assert cfg.path is not None
+    revision = cfg.revision or "main"
+    ref = Path(constants.HF_HUB_CACHE) / f"datasets--{cfg.path.replace('/', '--')}" / "refs" / revision
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    root = Path(datasets.config.HF_DATASETS_CACHE)
+    wanted = cfg.path.replace("/", "___").replace("_", "").lower()  # datasets writes MyData as my_data
+    folders = (
+        [path for path in root.iterdir() if path.name.replace("_", "").lower() == wanted] if root.is_dir() else []
+    )
+    found = [path for folder in folders for path in folder.glob(f"*/*/{commit}") if path.is_dir()]
+    if cfg.subset or len(found) > 1:
+        found = [path for path in found if path.parent.parent.name == (cfg.subset or "default")]
+    return found[0] if found else None
+
+
+def _from_cache(cfg: DataConfig, table: Path) -> DatasetDict:
+    assert cfg.path is not None
+    builder = Cache(
+        repo_id=cfg.path,
+        dataset_name=cfg.path.rpartition("/")[2],
+        config_name=table.parent.parent.name,
+        version=table.parent.name,
+        hash=table.name,
+    )
+    splits = builder.as_dataset()
+    for theirs in cfg.splits.values():
+        if "[" in theirs:
+            splits[theirs] = builder.as_dataset(split=theirs)
     return splits
 
 

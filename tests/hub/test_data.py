@@ -62,6 +62,9 @@ def test_a_data_set_is_read_at_a_revision_and_offline_afterwards(form, hub, tmp_
     offline = look(hub, tmp_path, f"data.path=me/{form}", "offline=true")
     assert offline.returncode == 0, offline.stderr
     assert "train: 40 rows read" in offline.stderr
+    assert (
+        "train: 20 rows read" in look(hub, tmp_path, f"data.path=me/{form}", "data.revision=v1", "offline=true").stderr
+    )
     assert hub.requests[asked:] == []
 
 

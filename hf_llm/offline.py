@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from hf_llm.config import DataConfig, InputError, ModelConfig, TokenizerConfig
 from hf_llm.hub import is_repo_id
@@ -29,9 +28,11 @@ def check(data: DataConfig | None, tokenizer: TokenizerConfig | None, model: Mod
     Raises:
         InputError: naming everything that is missing.
     """
+    from hf_llm.data.hub import cached
+
     missing = []
-    if data and data.path and is_repo_id(data.path) and not _data_is_here(data.path):
-        missing.append(f"data.path={data.path}")
+    if data and data.path and is_repo_id(data.path) and cached(data) is None:
+        missing.append(f"data.path={data.path}" + (f" at {data.revision}" if data.revision else ""))
     for group, config, names in (("tokenizer", tokenizer, TOKENIZERS), ("model", model, WEIGHTS)):
         if config and config.pretrained and is_repo_id(config.pretrained):
             at = f" at {config.revision}" if config.revision else ""
@@ -48,17 +49,3 @@ def _is_cached(repo: str, revision: str | None, names: tuple[str, ...]) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return any(isinstance(try_to_load_from_cache(repo, name, revision=revision), str) for name in names)
-
-
-def _data_is_here(repo: str) -> bool:
-    """Whether `datasets` made a table of it before: its cache names a folder for the repository."""
-    import datasets
-
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
-    wanted = _plain(repo.replace("/", "___"))  # datasets writes MyData as my_data
-    folders = [path for path in cache.iterdir() if _plain(path.name) == wanted] if cache.is_dir() else []
-    return any(True for folder in folders for _ in folder.glob("*/*/*/*.arrow"))
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
