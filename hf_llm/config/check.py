@@ -169,7 +169,7 @@ def _model(model: ModelConfig, mistakes: list[str]) -> None:
         return
     if not isinstance(model.config, dict) or not model.arch or model.pretrained:
         return  # a pretrained model's config class is known only once its config.json is read
-    if model.arch not in declared.architectures():
+    if model.arch not in declared.architectures() and model.arch not in declared.registered():
         mistakes.append(f"model.arch: {_not_an_option(model.arch, declared.architectures())}")
         return
     fields = declared.model_fields(model.arch)

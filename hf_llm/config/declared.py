@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def architectures() -> list[str]:
         and ast.unparse(node.targets[0]) == "CONFIG_MAPPING_NAMES"
     )
     return sorted(ours) + sorted(name for name, _ in theirs)
+
+
+def registered() -> list[str]:
+    """Every architecture that AutoConfig knows in this process, with those that the user's program registered."""
+    auto = sys.modules.get("transformers.models.auto.configuration_auto")  # not loaded: nothing was registered
+    return list(auto.CONFIG_MAPPING.keys()) if auto else []
 
 
 def _config_class(source: Path, arch: str) -> ast.ClassDef | None:

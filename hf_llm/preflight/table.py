@@ -25,7 +25,7 @@ LABELS = 20  # that are listed; of more, the most and the least frequent
 def show(found: Findings, title: str) -> None:
     tables = [_rows(found, title), *([_labels(found)] if found.labels else []), _figures(found)]
     Console(stderr=True).print(*tables, sep="")
-    plain = Console(file=io.StringIO(), width=100, color_system=None)
+    plain = Console(file=io.StringIO(), width=100, color_system=None, force_jupyter=False)  # it would show it again
     plain.print(*tables, sep="")
     logger.debug("preflight\n%s", plain.file.getvalue())  # type: ignore[attr-defined]
 
