@@ -33,7 +33,7 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
     loaded = saved.load(cfg)
     if loaded.task.predicts:
         raise InputError(f"{type(loaded.model).__name__} is of another task: use `hf-llm predict`")
-    settings = _settings(cfg.generation, loaded.model, loaded.tokenizer)
+    chosen = settings(cfg.generation, loaded.model, loaded.tokenizer)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = loaded.model
     try:
@@ -51,9 +51,9 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         texts = [prompt or tokenizer.bos_token or tokenizer.eos_token for prompt in batch]
         inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
         length = inputs["input_ids"].shape[1]
-        _check_room(length, settings, model)
+        check_room(length, chosen, model)
         try:
-            output = model.generate(**inputs, generation_config=settings, tokenizer=tokenizer)  # for stop_strings
+            output = model.generate(**inputs, generation_config=chosen, tokenizer=tokenizer)  # for stop_strings
         except (ValueError, ArithmeticError) as error:  # some settings are looked at only here
             raise InputError(f"generation: {' '.join(str(error).split())}") from error
         continuations = [_continuation(row, length, tokenizer) for row in output.tolist()]
@@ -92,7 +92,12 @@ def _prompts(cfg: GenerateConfig) -> list[str]:
     return prompts
 
 
-def _settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+def settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The model's own generation settings with those that are given laid over them.
+
+    Raises:
+        InputError: an unknown setting, or values that do not go together.
+    """
     from transformers import GenerationConfig
 
     known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
@@ -114,7 +119,7 @@ def _settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrain
         raise InputError(f"generation: {' '.join(str(error).split())}") from error
 
 
-def _check_room(length: int, settings: GenerationConfig, model: PreTrainedModel) -> None:
+def check_room(length: int, settings: GenerationConfig, model: PreTrainedModel) -> None:
     """Past its last position a GPT-2 fails deep inside an embedding look-up: say it here, with the numbers."""
     room = getattr(model.config, "max_position_embeddings", None)
     if not room:

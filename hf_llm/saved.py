@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_llm import libraries, runs
 from hf_llm.config import (
     DataConfig,
+    DemoConfig,
     EvaluateConfig,
     GenerateConfig,
     InputError,
@@ -63,7 +64,7 @@ class SavedModel:
         return {**{key: base[key] for key in KEPT if key in base}, **given}
 
 
-def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig) -> SavedModel:
+def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig | DemoConfig) -> SavedModel:
     """Load the model that `cfg.run` or `cfg.model.pretrained` names, and its tokenizer, in evaluation mode.
 
     Raises:
