@@ -40,7 +40,12 @@ def _push(folder: Path, run: TrainConfig, cfg: PushConfig) -> Pushed:
         repo = hub.prepare(repo, cfg.private)
     if card.is_edited(folder / hub_card()):
         logger.info("%s was edited by hand, and goes out as it is", folder / hub_card())
-    card.write(folder, run, repo)
+    try:
+        card.write(folder, run, repo)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: no card can be made of its records ({type(error).__name__}: {error})") from error
     files = published.files(folder, cfg.include)
     if cfg.dry_run:
         return hub.Pushed(repo, files, [])

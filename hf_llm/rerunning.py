@@ -40,7 +40,7 @@ def rerun(cfg: RerunConfig) -> Rerun:
 
     if cfg.dry_run:  # it says what it can without the data
         cfg = dataclasses.replace(cfg, local_files=True)
-    settings = capsule.read(folder / runs.CONFIG, local_files=cfg.local_files, given=cfg.data)
+    settings = capsule.read(folder / runs.CONFIG, local_files=cfg.local_files, given=cfg.data, trainer=cfg.trainer)
     before = capsule.record(folder / runs.ENVIRONMENT)
     settings.run, settings.runs_dir = (
         cfg.name or f"{(cfg.run or '').rstrip('/').rpartition('/')[2]}-rerun",
@@ -63,7 +63,7 @@ def _folder(cfg: RerunConfig) -> Path:
     from hf_llm import hub
 
     assert cfg.run is not None
-    if not hub.is_repo_id(cfg.run):
+    if not hub.is_pushed_run(cfg.run):
         folder = runs.directory(cfg)
         if not (folder / runs.CONFIG).is_file():
             raise InputError(f"run={cfg.run}: {folder} has no {runs.CONFIG}: there is no run to repeat")

@@ -112,7 +112,7 @@ def locate(cfg: Any) -> tuple[str, TrainConfig | None]:
     from hf_llm import hub
     from hf_llm.hub import capsule, pull
 
-    if not hub.is_repo_id(cfg.run):
+    if not hub.is_pushed_run(cfg.run):
         folder = runs.find(cfg)
         pulled = pull.origin(folder) is not None
         config = capsule.published(folder / runs.CONFIG) if pulled else runs.load_config(folder)

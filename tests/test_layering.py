@@ -12,7 +12,7 @@ LEAVES = {"data", "tokenizer", "metrics", "models", "runs", "checkpoints"}
 ALLOWED = {
     "config": set(),
     **{leaf: {"config"} for leaf in LEAVES},
-    "hub": {"config", "runs"},
+    "hub": {"checkpoints", "config", "runs"},
     "plots": set(),
     "interruption": set(),
     "console": {"config", "runs"},

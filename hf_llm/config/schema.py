@@ -207,6 +207,7 @@ class RerunConfig:
     dry_run: bool = False  # name what differs, and stop
     local_files: bool = False  # true: the run may read the files of this machine that it names
     data: dict[str, Any] = field(default_factory=dict)  # where its data are here: data.files.train=FILE
+    trainer: dict[str, Any] = field(default_factory=dict)  # laid over the run's own; some of those are not taken
 
 
 @dataclass

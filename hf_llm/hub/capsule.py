@@ -41,18 +41,24 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\d*$)")  # scheme:…, of whi
 _CODE = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_", "trust_remote_code", "auto_map", "token")
 
 
-def read(path: Path, *, local_files: bool, given: Mapping[str, Any]) -> TrainConfig:
+def read(
+    path: Path, *, local_files: bool, given: Mapping[str, Any], trainer: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """The configuration of a run, without launcher and whatever else reaches out of it.
 
     Args:
         path: a config.yaml.
         local_files: whether it may name files and folders of this machine.
         given: fields of DataConfig, from the user, in place of the run's own; `path` or `files` replaces its source.
+        trainer: settings of TrainingArguments, from the user, likewise.
 
     Raises:
         InputError: it is not such a configuration, or names a file, an address or code.
     """
-    return _checked(_plain(path), path, local_files=local_files, given=given)
+    loaded, own = _plain(path), dict(trainer or {})
+    if isinstance(loaded.get("trainer"), dict):
+        loaded["trainer"] = {key: value for key, value in loaded["trainer"].items() if key not in own}
+    return _checked(loaded, path, local_files=local_files, given=given, trainer=own)
 
 
 def published(path: Path) -> TrainConfig:
@@ -69,7 +75,14 @@ def published(path: Path) -> TrainConfig:
     return _checked(loaded, path, local_files=False, given={})
 
 
-def _checked(loaded: dict[str, Any], path: Path, *, local_files: bool, given: Mapping[str, Any]) -> TrainConfig:
+def _checked(
+    loaded: dict[str, Any],
+    path: Path,
+    *,
+    local_files: bool,
+    given: Mapping[str, Any],
+    trainer: Mapping[str, Any] | None = None,
+) -> TrainConfig:
     mistakes = [f"{path}: {line}" for line in _forbidden(loaded)]
     data = loaded.get("data")
     if isinstance(data, dict) and (given.get("path") or given.get("files")):
@@ -84,6 +97,8 @@ def _checked(loaded: dict[str, Any], path: Path, *, local_files: bool, given: Ma
     _keep_what_shapes_the_model(loaded, path)
     if isinstance(loaded.get("data"), dict):
         loaded["data"] = {**loaded["data"], **given}
+    if trainer:
+        loaded["trainer"] = {**_group(loaded, "trainer"), **trainer}
     try:
         return check(loaded, TrainConfig)
     except InputError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import get_token
 
 from hf_llm import runs
 from hf_llm.config import InputError
@@ -125,7 +126,7 @@ def _refuse_leaks(file: File, folder: Path) -> None:
     """The last look before anything goes out: what names this machine or opens a door stays here."""
     places = {str(Path.home()), str(folder.resolve()), str(Path.cwd()), os.environ.get("HF_HOME", "")}
     places = {place for place in places if len(Path(place).parts) > 2 or place == str(Path.home()) != "/"}
-    secrets = {value for name in ("HF_TOKEN", "WANDB_API_KEY") if len(value := os.environ.get(name, "")) > 5}
+    secrets = {value for value in (get_token(), os.environ.get("WANDB_API_KEY")) if value and len(value) > 5}
     for chunk in _chunks(file):
         for place in sorted(places):
             if re.search(re.escape(place) + r"(?![\w.-])", chunk):

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from hf_llm import runs
+from hf_llm.checkpoints import digest
 from hf_llm.config import InputError
 from hf_llm.hub import CARD, RUN_FOLDER, capsule
 from hf_llm.hub.push import explained
@@ -33,7 +34,9 @@ def snapshot(repo: str, revision: str | None = None) -> Path:
     try:
         with explained(f"repo={repo}"):
             try:
-                return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+                return _as_promised(
+                    repo, Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+                )
             except LocalEntryNotFoundError as error:
                 cause = error.__cause__
                 if isinstance(cause, (httpx2.HTTPError, OSError)) and not isinstance(cause, LocalEntryNotFoundError):
@@ -44,6 +47,23 @@ def snapshot(repo: str, revision: str | None = None) -> Path:
     except InputError as error:
         at = f" at revision {revision}" if revision else ""
         raise InputError(f"{error}{at}") from error
+
+
+def _as_promised(repo: str, folder: Path) -> Path:
+    """The snapshot, whose weights are what the Hub said they would be: their name in its cache is their SHA-256.
+
+    Raises:
+        InputError: a file is not; it is taken out of the cache, so that the next call fetches it again.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        blob = path.resolve()
+        if len(blob.name) == 64 and digest(blob) != blob.name:
+            blob.unlink()
+            path.unlink()
+            raise InputError(
+                f"repo={repo}: {path.name} is not what was sent (its checksum is another): fetch it again"
+            )
+    return folder
 
 
 def origin(folder: Path) -> str | None:

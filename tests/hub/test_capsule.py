@@ -187,3 +187,12 @@ def test_of_a_pushed_run_a_user_of_the_model_takes_data_and_task_but_no_place(tm
     assert cfg.trainer == {"seed": 1}
     path.write_text(changed("data.path", "me/rows"))
     assert capsule.published(path).data.path == "me/rows"
+
+
+def test_a_setting_that_is_not_taken_may_be_given_by_the_user(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(changed("trainer.torch_compile", True))
+    with pytest.raises(InputError, match=r"trainer\.torch_compile is not taken from a run"):
+        capsule.read(path, local_files=False, given={})
+    cfg = capsule.read(path, local_files=False, given={}, trainer={"torch_compile": False, "max_steps": 2})
+    assert cfg.trainer == {"seed": 1, "torch_compile": False, "max_steps": 2}
