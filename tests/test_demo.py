@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import shutil
 import sys
 
@@ -16,18 +17,24 @@ from hf_llm.demo import attention, predictor, writer
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'hf_llm[demo]'")
 
 
+RUNS = {
+    "spam": toys.classifier,
+    "gpt2": toys.language_model,
+    "rnn": lambda folder: toys.language_model(folder, "rnn"),
+    "tagger": toys.tagger,
+    "masked": toys.masked_language_model,
+    "roles": toys.role_labeller,
+    "reader": toys.reader,
+    "translator": toys.translator,
+}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    classifier = [f"data.files.train={toys.write_csv(folder)}", f"runs_dir={folder / 'outputs'}", "run=spam"]
-    classifier += ["task=text_classification", "tokenizer=word", *toys.SMALL["bert"], *toys.QUICK]
-    options = {
-        "spam": classifier,
-        "gpt2": toys.language_model(folder, "gpt2", run="gpt2"),
-        "rnn": toys.language_model(folder, "rnn", run="rnn"),
-        "tagger": toys.tagger(folder, run="tagger"),
+    return {
+        name: train(compose("train", *options(tmp_path_factory.mktemp(name)), f"run={name}", "preflight=off")).folder
+        for name, options in RUNS.items()
     }
-    return {name: train(compose("train", *given)).folder for name, given in options.items()}
 
 
 def loaded(runs, name):
@@ -38,11 +45,25 @@ def components(page, kind):
     return [block for block in page.blocks.values() if type(block).__name__ == kind]
 
 
-@pytest.mark.parametrize(("name", "text"), [("spam", "red cat dog"), ("tagger", "red cat one")])
-def test_the_page_says_what_predict_says(name, text, runs, monkeypatch):
+BOXES = {
+    "spam": {"text": "red cat dog"},
+    "tagger": {"words": "red cat one"},
+    "masked": {"text": "red [MASK] one"},
+    "roles": {"words": "red cat sees one dog"},
+    "reader": {"question": "red cat", "context": "one red cat two dog"},
+    "translator": {"source": "red cat one"},
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_the_page_says_what_predict_says(name, runs, monkeypatch):
+    boxes = BOXES[name]
+    text = boxes["words"] if "words" in boxes else json.dumps(boxes)
     monkeypatch.setattr(sys, "stdin", io.StringIO(text + "\n"))
     (expected,) = predict(compose("predict", f"run={runs[name]}", "trainer.use_cpu=true"))
-    assert predictor(loaded(runs, name))(text) == expected
+    assert predictor(loaded(runs, name))(*boxes.values()) == expected
+    page = demo_module.demo(compose("demo", f"run={runs[name]}", "device=cpu"))
+    assert set(boxes) <= {box.label for box in components(page, "Textbox")}
 
 
 def test_markup_is_text_and_an_empty_box_is_named(runs):
@@ -153,8 +174,6 @@ def press(browser, name):
 
 
 def test_in_a_browser_a_text_gets_its_label_and_its_attention_and_nothing_leaves_the_machine(browser, runs, tmp_path):
-    import json
-
     from selenium.webdriver.common.by import By
 
     expected = predictor(loaded(runs, "spam"))("red <b>cat</b>")
