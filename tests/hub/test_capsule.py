@@ -70,6 +70,7 @@ HOSTILE = {
     "a metric from the Hub": changed("task.metrics", ["evil/metric"]),
     "a path in a setting of the task": changed("task.generation", {"cache_implementation": "/etc/passwd"}),
     "a path in a setting of the model": changed("model.config.rnn_type", "../../evil"),
+    "a kernel from the Hub": changed("model.config.attn_implementation", "evil/kernel"),
     "a null character": 'run: "a\\0b"\ndata: {path: "builtin:x\\0"}\n',
     "a list": "- run\n",
     "nothing": "",
