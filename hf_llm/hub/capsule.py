@@ -219,8 +219,8 @@ def _reaching_out(loaded: Mapping[str, Any], local_files: bool) -> Iterable[str]
     for key, value in values:
         if key == "task.metrics" and "/" in str(value):
             yield f"{key}={shown(value)}: a metric of the Hub is code; a run's metrics are this project's own"
-        elif key.startswith("model.config") and "/" in str(value):  # OWNER/NAME too: a kernel of the Hub is code
-            yield f"{key}={shown(value)}: a place outside of the run"
+        elif key.startswith("model.config") and "/" in str(value):
+            yield f"{key}={shown(value)}: a place outside of the run, or a kernel of the Hub, which is code"
         elif isinstance(value, str) and ("://" in value or value.startswith(("/", "~", "\\")) or "../" in value):
             yield f"{key}={shown(value)}: a place outside of the run"
 
