@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_package_its_configuration_and_nothing_else(wheel):
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "hf_llm").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".md") or path.name == "py.typed"
     }
     conf = {f"hf_llm/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(conf) > 15
