@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_llm import checkpoints, console, libraries, runs, training
+from hf_llm import checkpoints, console, libraries, provenance, runs, training
 from hf_llm.config import InputError, RerunConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,8 @@ def rerun(cfg: RerunConfig) -> Rerun:
         cfg = dataclasses.replace(cfg, local_files=True)
     settings = capsule.read(folder / runs.CONFIG, local_files=cfg.local_files, given=cfg.data, trainer=cfg.trainer)
     before = capsule.record(folder / runs.ENVIRONMENT)
-    settings.run, settings.runs_dir = (
-        cfg.name or f"{(cfg.run or '').rstrip('/').rpartition('/')[2]}-rerun",
-        cfg.runs_dir,
-    )
+    settings.run = cfg.name or f"{(cfg.run or '').rstrip('/').rpartition('/')[2]}-rerun"
+    settings.runs_dir = cfg.runs_dir
     differences = [capsule.shown(line) for line in _differences(before)]
     for line in differences:
         logger.info("not as then: %s", line)
@@ -88,7 +86,7 @@ def _differences(before: dict[str, Any]) -> list[str]:
         if now != version:
             found.append(f"{name} {version} then, {now} now")
     libraries.load()
-    here = runs.environment(0, None)
+    here = provenance.environment(0, None)
     for key in ("hf_llm", "python", "platform", "num_processes", "git_commit", "hardware"):
         if key in before and before[key] != here[key]:
             found.append(f"{key}: {before[key]} then, {here[key]} now")

@@ -1,4 +1,4 @@
-"""The run directory: its name, what is in it, whether it may be used again, and where everything came from.
+"""The run directory: its name, what is in it, and whether it may be used again.
 
 outputs/<run>/
   config.yaml          the resolved configuration; the same again resumes, another is refused
@@ -15,16 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import math
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -37,14 +33,8 @@ from hf_llm.config import InputError, TrainConfig, check
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
-NAMED = (
-    "run",
-    "runs_dir",
-    "preflight",
-    "launcher",
-    "card",
-    "offline",
-)  # where it is, on which processes, is nothing that it is
+# Where a run is, on which processes, and how it is told of: nothing that it is.
+NAMED = ("run", "runs_dir", "preflight", "launcher", "card", "offline")
 
 # Trainer settings that change no weight: a resumed run may have others.
 FREE = (
@@ -315,67 +305,9 @@ def save_model(trainer: Any, folder: Path) -> None:
         ) from error
 
 
-def environment(seed: int, data_fingerprint: str | None) -> dict[str, Any]:
-    """Where the numbers of a run come from."""
-    packages = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "evaluate", "hydra-core", "numpy")
-    return {
-        "command": command_line(),
-        "seed": seed,
-        "num_processes": int(os.environ.get("WORLD_SIZE", 1)),
-        "data_fingerprint": data_fingerprint,
-        "git_commit": _git_commit(),
-        "hf_llm": importlib.metadata.version("hf_llm"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "hardware": _hardware(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _hardware() -> dict[str, Any]:
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    else:
-        accelerators = [str(torch.accelerator.current_accelerator())] if torch.accelerator.is_available() else []
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "accelerators": accelerators,
-    }
-
-
-def _processor() -> str:
-    """The processor's name, which Python's own platform module does not know on Linux."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
-
-
 def record(folder: Path, **facts: Any) -> None:
     """Add to a run's environment.json what is known only once it is trained."""
     write_json(folder / ENVIRONMENT, {**read_json(folder / ENVIRONMENT), **facts})
-
-
-def command_line() -> str:
-    """The command as a person would type it again."""
-    import shlex
-
-    program = os.path.basename(sys.argv[0]) if sys.argv else "python"
-    return shlex.join([*program.split(" "), *(arg for arg in sys.argv[1:] if not arg.startswith("hydra"))])
-
-
-def _git_commit() -> str | None:
-    """The commit of the folder the command ran in, with `-dirty` where files differ from it; None outside git."""
-    try:
-        described = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(described, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def is_main_process() -> bool:

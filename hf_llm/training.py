@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import checkpoints, console, distributed, interruption, libraries, publishing, runs
+from hf_llm import checkpoints, console, distributed, interruption, libraries, provenance, publishing, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     fingerprint = data.fingerprint(rows)
     checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)
     runs.write_config(folder, cfg)
-    runs.write_json(folder / runs.ENVIRONMENT, runs.environment(args.seed, fingerprint))
+    runs.write_json(folder / runs.ENVIRONMENT, provenance.environment(args.seed, fingerprint))
     with data.reporting(rows):
         trainer.train(resume_from_checkpoint=checkpoint)
     task.settle(trainer, raw, splits)

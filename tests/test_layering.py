@@ -15,6 +15,7 @@ ALLOWED = {
     "hub": {"checkpoints", "config", "runs"},
     "plots": set(),
     "interruption": set(),
+    "provenance": set(),
     "console": {"config", "runs"},
     "tasks": LEAVES | {"config", "interruption"},
     "publishing": {"config", "console", "hub", "runs"},

@@ -83,9 +83,9 @@ def predictor(loaded: SavedModel) -> Callable[..., dict[str, Any]]:
     from hf_llm import data
 
     name = _name(loaded)
-    scratch = tempfile.mkdtemp(prefix="hf_llm-demo-")
-    args = loaded.task.arguments({**loaded.trainer({}), "disable_tqdm": True, "report_to": "none"}, scratch)
-    trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
+    with tempfile.TemporaryDirectory() as scratch:  # Trainer makes its folder, and a prediction writes nothing there
+        args = loaded.task.arguments({**loaded.trainer({}), "disable_tqdm": True, "report_to": "none"}, scratch)
+        trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)
 
     def predict(*boxes: str) -> dict[str, Any]:
         if not all(text and text.strip() for text in boxes):
