@@ -2,8 +2,7 @@
 
 With 50,257 tokens in the vocabulary, the logits and their gradient are most of the memory and half of the time of a
 small model's step. Here the output layer is bypassed: the model hands its hidden states to the loss, which multiplies
-them with the output weights a few rows at a time (Wijmans et al. 2024, *Cut Your Losses in Large-Vocabulary Language
-Models*; `torch.nn.functional.linear_cross_entropy`, since torch 2.13).
+them with the output weights a few rows at a time (linear_cross_entropy.py).
 B: batch, T: positions, N: rows (B·T), C: hidden size, V: vocabulary.
 """
 
@@ -21,14 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-IGNORED = -100  # the label that counts for nothing, as everywhere in torch and transformers
+from hf_llm.models import linear_cross_entropy as chunked
+from hf_llm.models.linear_cross_entropy import IGNORED, linear_cross_entropy
 
-# Measured on one thread of an EPYC, forward and backward of 2,048 rows, C = 128. V = 50272: all rows at once 2.06 s,
-# 128 at a time 1.29 s, 256 1.22 s, 512 1.23 s; V = 8192: 303, 214, 202 and 201 ms. With V = 1000 nothing is gained.
-_ROWS_PER_CHUNK = 256
-_FEW_LOGITS = 2**21
-# Rows of logits that do not start on a cache line cost MKL a quarter of its speed: 1.38 s -> 1.18 s by padding 50257.
-_ALIGNMENT = 16  # float32 values of a cache line
+_FEW_LOGITS = 2**21  # of 2,048 rows and 1,000 classes: nothing is gained by chunks
 
 RowsLoss = Callable[[torch.Tensor, nn.Linear, torch.Tensor], torch.Tensor]
 
@@ -37,9 +32,9 @@ def applies(model: nn.Module) -> bool:
     """Whether `causal_lm_loss` gives what the model's own loss gives. Found out once per model, with a toy input.
 
     False for models that do something between the output layer and the loss (scaled or soft-capped logits), that have
-    another loss, or whose output weights are not at hand (FSDP, ZeRO 3, quantised, compiled), and before torch 2.13.
+    another loss, or whose output weights are not at hand (FSDP, ZeRO 3, quantised, compiled).
     """
-    if not hasattr(F, "linear_cross_entropy") or is_compiled_module(model):
+    if is_compiled_module(model):
         return False
     inner = extract_model_from_parallel(model)
     known = getattr(inner, "_fused_loss_applies", None)
@@ -131,11 +126,11 @@ def token_losses(model: nn.Module, inputs: Mapping[str, Any], shift_labels: torc
 
 def rows_at_once(rows: int, vocabulary: int) -> int:
     """Of how many of `rows` the fused loss holds the logits at a time."""
-    return rows if rows * vocabulary <= _FEW_LOGITS else min(rows, _ROWS_PER_CHUNK)
+    return rows if rows * vocabulary <= _FEW_LOGITS else min(rows, chunked.ROWS_PER_CHUNK)
 
 
 def _chunks(hidden: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return zip(hidden.split(_ROWS_PER_CHUNK), targets.split(_ROWS_PER_CHUNK), strict=True)
+    return zip(hidden.split(chunked.ROWS_PER_CHUNK), targets.split(chunked.ROWS_PER_CHUNK), strict=True)
 
 
 def _divided(total: torch.Tensor, targets: torch.Tensor, count: torch.Tensor | int | None) -> torch.Tensor:
@@ -148,28 +143,14 @@ def _summed(hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor) -> tor
     """Summed cross-entropy of `hidden` (N, C) @ `head`ᵀ against `targets` (N)."""
     if len(hidden) * head.out_features <= _FEW_LOGITS:  # nothing to save
         return _chunk_sum(hidden, head.weight, head.bias, targets)
-    if hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type):
-        options = torch.nn.LinearCrossEntropyOptions(
-            batch_chunk_size=_ROWS_PER_CHUNK, chunking_method=None, acc_policy="compact"
-        )
-        weight, bias = _aligned(head.weight, head.bias)
-        return F.linear_cross_entropy(hidden, weight, targets, linear_bias=bias, reduction="sum", options=options)
-    # linear_cross_entropy ignores autocast and sums bfloat16 losses in bfloat16, which is good for three digits.
-    # Chunks whose logits are computed again for the backward pass are exact, at the price of that product.
+    exact = hidden.dtype in (torch.float32, torch.float64)
+    if exact and not torch.is_autocast_enabled(hidden.device.type):
+        return linear_cross_entropy(hidden, head.weight, head.bias, targets)
+    # Gradients of 16 bits want the scale of the loss, which only backward knows: it computes the logits again.
     total = hidden.new_zeros((), dtype=torch.float32)
     for h, t in _chunks(hidden, targets):
         total = total + checkpoint(_chunk_sum, h, head.weight, head.bias, t, use_reentrant=False)
     return total
-
-
-def _aligned(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Output weights (V, C) and bias (V) with classes added up to the alignment, of probability exp(-inf) = 0."""
-    missing = -weight.shape[0] % _ALIGNMENT
-    if missing == 0:
-        return weight, bias
-    if bias is None:
-        bias = weight.new_zeros(weight.shape[0])
-    return F.pad(weight, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=float("-inf"))
 
 
 def _chunk_sum(

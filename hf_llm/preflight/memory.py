@@ -133,15 +133,17 @@ def activation_bytes(
 
 
 def loss_bytes(model: PreTrainedModel, args: TrainingArguments, tokens: int, fused: bool) -> int:
-    """The loss of a causal language model on `tokens` tokens at once: logits, softmax and gradient in float32; where
-    it is fused, of some rows, with the gradients of the output weights and of the hidden states."""
+    """The loss of a causal language model on `tokens` tokens at once: logits, softmax and gradient in float32. Where
+    it is fused, of some rows, on a CPU in one place, with the gradients of the output weights and hidden states."""
     from hf_llm.models.fused_loss import rows_at_once
 
     head = model.get_output_embeddings()
     vocabulary, channels = head.weight.shape if isinstance(head, nn.Linear) else (model.config.vocab_size, 0)
     held = rows_at_once(tokens, vocabulary) if fused else tokens
-    gradients = 0 if held == tokens else 4 * channels * (vocabulary + tokens)
-    return 3 * 4 * held * vocabulary + gradients
+    if held == tokens:
+        return 3 * 4 * tokens * vocabulary
+    copies = 3 if args.bf16 or args.fp16 else 1 if args.device.type == "cpu" else 2
+    return copies * 4 * held * vocabulary + 4 * channels * (vocabulary + tokens)
 
 
 def available(device: torch.device) -> int:
