@@ -23,7 +23,9 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 from hf_llm.models import linear_cross_entropy as chunked
 from hf_llm.models.linear_cross_entropy import IGNORED, linear_cross_entropy
 
-_FEW_LOGITS = 2**21  # of 2,048 rows and 1,000 classes: nothing is gained by chunks
+# Measured on one thread, forward and backward, in one go and by linear_cross_entropy: 768 rows and 300 classes 2.5 and
+# 2.8 ms, 700 and 1,000 14.6 and 11.8 ms, 700 and 2,000 29 and 23 ms.
+_FEW_LOGITS = 2**19
 
 RowsLoss = Callable[[torch.Tensor, nn.Linear, torch.Tensor], torch.Tensor]
 

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
-from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, find_padding, locked_dropout
+from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, dropout, find_padding
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
@@ -100,7 +100,7 @@ class RNNLayer(GradientCheckpointingLayer):
         if not (self.training and self.weight_dropout):
             return self.cell(x, past)
         dropped = {
-            name: nn.functional.dropout(weight, self.weight_dropout)
+            name: dropout(weight, self.weight_dropout)
             for name, weight in self.cell.named_parameters()
             if name.startswith("weight_hh")
         }
@@ -175,12 +175,11 @@ class RNNModel(RNNPreTrainedModel):
         if not (self.training and self.config.embedding_dropout):
             return embeddings
         words = torch.ones(self.config.vocab_size, 1, device=embeddings.device, dtype=embeddings.dtype)
-        kept = nn.functional.dropout(words, self.config.embedding_dropout)
+        kept = dropout(words, self.config.embedding_dropout)
         return embeddings * kept[input_ids.to(kept.device)]
 
     def _dropout(self, x: torch.Tensor) -> torch.Tensor:
-        dropout = locked_dropout if self.config.locked_dropout else nn.functional.dropout
-        return dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training, self.config.locked_dropout)
 
     def _penalty(self, dropped: torch.Tensor, raw: torch.Tensor, padding: Padding | None) -> torch.Tensor | None:
         """AR on the last layer's output after dropout and TAR on it before, means over the numbers at real tokens."""
