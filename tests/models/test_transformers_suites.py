@@ -65,6 +65,10 @@ class WithState:
         common = ["hidden_size", "num_hidden_layers"]
         self.config_tester = ConfigTester(self, self.model_tester.config_class, common_properties=common)
 
+    def test_left_padding_compatibility(self):
+        self.has_attentions = True  # the suite takes a model without attention to be one that cannot skip padding
+        super().test_left_padding_compatibility()
+
     def _check_past_key_values_for_generate(self, batch_size, past_key_values, seq_length, config):
         assert isinstance(past_key_values, Cache)
         assert len(past_key_values) == config.num_hidden_layers
