@@ -56,8 +56,10 @@ def _processor() -> str:
 
 def _command_line() -> str:
     """The command as a person would type it again."""
-    program = os.path.basename(sys.argv[0]) if sys.argv else "python"
-    return shlex.join([*program.split(" "), *(arg for arg in sys.argv[1:] if not arg.startswith("hydra"))])
+    program = [os.path.basename(sys.argv[0]) if sys.argv else "python"]
+    if program == ["__main__.py"]:
+        program = ["python", "-m", Path(sys.argv[0]).parent.name]
+    return shlex.join([*program, *(arg for arg in sys.argv[1:] if not arg.startswith("hydra"))])
 
 
 def _git_commit() -> str | None:

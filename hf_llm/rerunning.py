@@ -35,6 +35,11 @@ def rerun(cfg: RerunConfig) -> Rerun:
         InputError: there is no such run, its configuration may not be used, or its data are not those of then.
     """
     console.set_up()
+    if cfg.offline:
+        libraries.load()
+        from hf_llm import offline
+
+        offline.switch_on()
     folder = _folder(cfg)
     from hf_llm.hub import capsule
 
@@ -43,12 +48,14 @@ def rerun(cfg: RerunConfig) -> Rerun:
     settings = capsule.read(folder / runs.CONFIG, local_files=cfg.local_files, given=cfg.data, trainer=cfg.trainer)
     before = capsule.record(folder / runs.ENVIRONMENT)
     settings.run = cfg.name or f"{(cfg.run or '').rstrip('/').rpartition('/')[2]}-rerun"
-    settings.runs_dir = cfg.runs_dir
-    differences = [capsule.shown(line) for line in _differences(before)]
+    settings.runs_dir, settings.offline = cfg.runs_dir, cfg.offline
+    differences = _differences(before)
     for line in differences:
         logger.info("not as then: %s", line)
     if cfg.dry_run:
         return Rerun(None, differences, None, {})
+    if cfg.offline:
+        offline.check(settings.data, settings.tokenizer, settings.model)
     _check_data(settings, before.get("data_fingerprint"), cfg)
     run = training.train(settings)
     weights = {path.name: checkpoints.digest(path) for path in sorted((run.folder / runs.MODEL).glob("*.safetensors"))}
@@ -75,7 +82,9 @@ def _folder(cfg: RerunConfig) -> Path:
 
 
 def _differences(before: dict[str, Any]) -> list[str]:
-    """What of versions, machine and source is not as the record has it."""
+    """What of versions, machine and source is not as the record, which may be a stranger's, has it."""
+    from hf_llm.hub.capsule import shown
+
     found = []
     packages = before.get("packages")
     for name, version in sorted(packages.items()) if isinstance(packages, dict) else ():
@@ -84,12 +93,16 @@ def _differences(before: dict[str, Any]) -> list[str]:
         except (importlib.metadata.PackageNotFoundError, ValueError):
             now = "not installed"
         if now != version:
-            found.append(f"{name} {version} then, {now} now")
+            found.append(f"{shown(name)} {shown(version)} then, {now} now")
     libraries.load()
     here = provenance.environment(0, None)
-    for key in ("hf_llm", "python", "platform", "num_processes", "git_commit", "hardware"):
+    for key in ("hf_llm", "python", "platform", "num_processes", "git_commit"):
         if key in before and before[key] != here[key]:
-            found.append(f"{key}: {before[key]} then, {here[key]} now")
+            found.append(f"{key}: {shown(before[key])} then, {here[key]} now")
+    hardware = before.get("hardware")
+    for key, value in hardware.items() if isinstance(hardware, dict) else ():
+        if value != here["hardware"].get(key):
+            found.append(f"{shown(key)}: {shown(value)} then, {here['hardware'].get(key)} now")
     if str(here["git_commit"]).endswith("-dirty"):
         found.append("git_commit: files differ from it now (-dirty)")
     return found

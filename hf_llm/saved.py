@@ -70,7 +70,7 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig | DemoConfig) -> S
     Raises:
         InputError: there is no such run or model, or it is of a task that the verb does not know.
     """
-    if getattr(cfg, "offline", False):
+    if cfg.offline:
         libraries.load()
         from hf_llm import offline
 

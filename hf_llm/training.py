@@ -152,15 +152,24 @@ def _record(folder: Path, trainer: Any, raw: Mapping[str, Any], splits: Mapping[
 
     if not runs.is_main_process():
         return
-    lengths = of_encoded(splits["train"])
+    train = splits["train"]
+    lengths = of_encoded(train)
     runs.record(
         folder,
         rows={name: len(rows) if hasattr(rows, "__len__") else None for name, rows in raw.items()},
         read=read,
-        tokens=round(lengths.tokens * trainer.state.epoch) if lengths else None,
+        tokens=round(lengths.tokens * _rows_seen(trainer, len(train)) / len(train)) if lengths else None,
         parameters=trainer.model.num_parameters(),
         weights={path.name: checkpoints.digest(path) for path in sorted((folder / runs.MODEL).glob("*.safetensors"))},
     )
+
+
+def _rows_seen(trainer: Any, rows: int) -> int:
+    """How many rows the steps of a training were of: an epoch's last step may be shorter, or left out."""
+    step = trainer.get_total_train_batch_size(trainer.args)
+    epoch = rows - rows % step if trainer.args.dataloader_drop_last else rows
+    epochs, steps = divmod(trainer.state.global_step, max(1, -(-epoch // step)))
+    return epochs * epoch + min(steps * step, epoch)
 
 
 def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str | None) -> str | None:

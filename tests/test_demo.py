@@ -4,7 +4,10 @@ import io
 import itertools
 import json
 import shutil
+import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +67,43 @@ def test_the_page_says_what_predict_says(name, runs, monkeypatch):
     assert predictor(loaded(runs, name))(*boxes.values()) == expected
     page = demo_module.demo(compose("demo", f"run={runs[name]}", "device=cpu"))
     assert set(boxes) <= {box.label for box in components(page, "Textbox")}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_what_a_visitor_wrote_is_not_kept(name, runs, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def files():
+        folders = (Path(datasets.config.HF_DATASETS_CACHE), tmp_path, runs[name])
+        return {path for folder in folders for path in folder.rglob("*.arrow")}
+
+    ask, before = predictor(loaded(runs, name)), files()
+    ask(*(f"{text} green" for text in BOXES[name].values()))
+    assert files() == before
+
+
+def test_a_model_of_one_layer_has_its_page(tmp_path):
+    options = [*toys.language_model(tmp_path), "model.config.n_layer=1", "run=one", "preflight=off"]
+    page = demo_module.demo(compose("demo", f"run={train(compose('train', *options)).folder}", "device=cpu"))
+    assert "layer" not in {slider.label for slider in components(page, "Slider")}
+
+
+def test_whatever_asks_the_model_waits_in_one_queue(runs):
+    page = demo_module.demo(compose("demo", f"run={runs['gpt2']}", "device=cpu"))
+    asking = {function.concurrency_id for function in page.fns.values() if function.fn is not None}
+    assert asking == {demo_module.MODEL}
+
+
+@pytest.mark.parametrize("port", [0, 80000, "taken"])
+def test_a_port_that_cannot_be_used_is_named(port, runs):
+    with socket.socket() as other:
+        other.bind((demo_module.HOST, 0))
+        other.listen()
+        number = other.getsockname()[1] if port == "taken" else port
+        with pytest.raises(InputError, match=f"port={number}: (in use|choose)"):
+            demo_module.demo_command(compose("demo", f"run={runs['rnn']}", f"port={number}", "browser=false"))
 
 
 def test_markup_is_text_and_an_empty_box_is_named(runs):

@@ -203,6 +203,7 @@ class RerunConfig:
     run: str | None = None  # a run in runs_dir, a path to one, or a Hub repository
     runs_dir: str = "outputs"
     revision: str | None = None
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
     name: str | None = None  # of the new run; null: NAME-rerun
     dry_run: bool = False  # name what differs, and stop
     local_files: bool = False  # true: the run may read the files of this machine that it names
@@ -217,6 +218,7 @@ class DemoConfig:
     run: str | None = None
     runs_dir: str = "outputs"
     model: SavedModel = field(default_factory=SavedModel)
+    offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
     task: dict[str, Any] = field(default_factory=dict)
     port: int | None = None  # null: the first free one from 7860 on
     browser: bool = True  # open the page

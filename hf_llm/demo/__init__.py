@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from hf_llm.saved import SavedModel
 
+MODEL = "model"  # the queue of whatever asks the model, which answers one at a time
 HOST = "127.0.0.1"  # never another: what is to be seen elsewhere is shared, and that is asked for
 # The boxes of a task's page: canonical columns, as `predict` reads them.
 BOXES = {
@@ -141,7 +142,7 @@ def _predicting(gr: Any, loaded: SavedModel) -> None:
             return row["prediction"]
         return {key: value for key, value in row.items() if key not in BOXES[name]}
 
-    gr.on([button.click, boxes[-1].submit], _told(gr, show), boxes, output)
+    gr.on([button.click, boxes[-1].submit], _told(gr, show), boxes, output, concurrency_id=MODEL)
 
 
 def writer(loaded: SavedModel) -> Callable[..., Iterator[str]]:
@@ -168,6 +169,7 @@ def writer(loaded: SavedModel) -> Callable[..., Iterator[str]]:
         if sample:
             wanted |= {"temperature": float(temperature), "top_p": float(top_p)}
         chosen = settings(wanted, model, tokenizer)
+        prompt = prompt or ""
         text = prompt or tokenizer.bos_token or tokenizer.eos_token
         inputs = tokenizer([text], return_tensors="pt", return_token_type_ids=False).to(model.device)
         check_room(inputs["input_ids"].shape[1], chosen, model)
@@ -222,7 +224,7 @@ def _writing(gr: Any, loaded: SavedModel) -> None:
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    running = start.click(told, [prompt, length, temperature, top_p, sample, seed], output)
+    running = start.click(told, [prompt, length, temperature, top_p, sample, seed], output, concurrency_id=MODEL)
     stop.click(None, cancels=[running])
 
 
@@ -233,7 +235,8 @@ def _looking(gr: Any, loaded: SavedModel) -> None:
     model = attention.looking(loaded.model)
     text = gr.Textbox(label="text", info=f"its first {attention.LONGEST} tokens", lines=2)
     with gr.Row():
-        layer = gr.Slider(1, config.num_hidden_layers, value=config.num_hidden_layers, step=1, label="layer")
+        last = config.num_hidden_layers
+        layer = gr.Slider(1, last, value=last, step=1, label="layer") if last > 1 else gr.State(1)
         head = gr.Slider(0, config.num_attention_heads, value=0, step=1, label="head (0: the mean of all)")
     button = gr.Button("Show", variant="primary")
     plot = gr.Plot(label="attention", format="png")
@@ -247,24 +250,29 @@ def _looking(gr: Any, loaded: SavedModel) -> None:
             names, attention.chosen(shares, int(layer), int(head) or None), f"layer {int(layer)}, {which}"
         )
 
-    gr.on([button.click, text.submit], _told(gr, look), [text, layer, head], plot)
+    gr.on([button.click, text.submit], _told(gr, look), [text, layer, head], plot, concurrency_id=MODEL)
 
 
 def demo_command(cfg: DemoConfig) -> None:
     """`hf-llm demo`: the page, until Ctrl-C."""
     if not runs.is_main_process():
         return
+    if cfg.port is not None and not 1 <= cfg.port <= 65535:
+        raise InputError(f"port={cfg.port}: choose one from 1 to 65535")
     page = demo(cfg)
-    _, address, public = page.launch(
-        server_name=HOST,
-        server_port=cfg.port,
-        share=cfg.share,
-        inbrowser=cfg.browser,
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        ssr_mode=False,
-    )
+    try:
+        _, address, public = page.launch(
+            server_name=HOST,
+            server_port=cfg.port,
+            share=cfg.share,
+            inbrowser=cfg.browser,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            ssr_mode=False,
+        )
+    except OSError as error:  # also where all from 7860 on are taken
+        raise InputError(f"port={cfg.port}: in use; choose another, or leave it out: {error}") from error
     console.say(f"{address} (Ctrl-C ends it)" + (f"; for anybody: {public}" if public else ""))
     try:
         threading.Event().wait()

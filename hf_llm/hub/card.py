@@ -162,6 +162,9 @@ class _Card:
 
     def results(self) -> Iterable[str]:
         columns = [name for name in self.metrics if name != "train"]
+        if not columns:
+            yield self.words["no_split"]
+            return
         names = list(dict.fromkeys(name for column in columns for name in self.metrics[column]))
         labels = self.labels()
         single = {f"{kind}_{label}" for label in labels for kind in ("precision", "recall", "f1")}
@@ -180,10 +183,7 @@ class _Card:
         count = sum(map(sum, matrix))
         right = sum(matrix[index][index] for index in range(len(matrix)))
         low, high = _interval(right, count)
-        yield (
-            self.say("interval", split=split, value=_number(right / count), low=low, high=high, rows=f"{count:,}")
-            + "."
-        )
+        yield self.say("interval", split=split, value=_number(right / count), low=low, high=high, rows=f"{count:,}")
         rows = []
         for index, label in enumerate(labels):
             found, true, said = matrix[index][index], sum(matrix[index]), sum(row[index] for row in matrix)
@@ -304,7 +304,7 @@ def _hardware(hardware: Mapping[str, Any] | None) -> str | None:
 
 
 def _codecarbon(path: Path) -> float | None:
-    """kWh of the last line that CodeCarbon wrote (`trainer.report_to=codecarbon`); None where it wrote none."""
+    """kWh that CodeCarbon wrote (`trainer.report_to=codecarbon`), of all starts; None where it wrote none."""
     import csv
 
     if not path.is_file():
@@ -312,6 +312,7 @@ def _codecarbon(path: Path) -> float | None:
     with path.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     try:
-        return float(rows[-1]["energy_consumed"])
-    except (IndexError, KeyError, ValueError):
+        starts = {row["run_id"]: float(row["energy_consumed"]) for row in rows}  # each grows from line to line
+    except (KeyError, ValueError):
         return None
+    return sum(starts.values()) if starts else None

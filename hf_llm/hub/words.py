@@ -21,6 +21,7 @@ WORDS = {
         "precision": "precision",
         "recall": "recall",
         "classes": "Each class of {split}, with 95 % intervals of Wilson (1927):",
+        "no_split": "Nothing was measured: there was no split to hold out.",
         "interval": "accuracy of {split}: {value}, 95 % interval {low} to {high} (Wilson 1927), {rows} rows.",
         "matrix": "Confusion matrix of {split}; rows are the true classes:",
         "split": "split",
@@ -39,7 +40,7 @@ WORDS = {
         "energy": "energy",
         "measured": "{kwh} kWh, measured by CodeCarbon",
         "estimated": "about {kwh} kWh: {watts} W assumed (Green Algorithms, Lannelongue et al. 2021: 12 W a core, "
-        "200 W an accelerator, 0.37 W a GB), cooling left out",
+        "200 W an accelerator, 0.37 W a GB) since the last start, cooling left out",
         "versions": "versions",
         "processes": "processes",
         "seed": "seed",
@@ -71,6 +72,7 @@ WORDS = {
         "precision": "精确率",
         "recall": "召回率",
         "classes": "{split} 上每个类别的结果，附 95 % 置信区间（Wilson 1927）：",
+        "no_split": "没有留出的数据，未做评估。",
         "interval": "{split} 的准确率：{value}，95 % 置信区间 {low} 至 {high}（Wilson 1927），共 {rows} 行。",
         "matrix": "{split} 的混淆矩阵（行为真实类别）：",
         "split": "划分",
@@ -89,7 +91,7 @@ WORDS = {
         "energy": "能耗",
         "measured": "{kwh} kWh，由 CodeCarbon 测得",
         "estimated": "约 {kwh} kWh：按 {watts} W 估算（Green Algorithms，Lannelongue et al. 2021：每核 12 W，"
-        "每个加速器 200 W，每 GB 内存 0.37 W），不含散热",
+        "每个加速器 200 W，每 GB 内存 0.37 W），自最后一次启动起，不含散热",
         "versions": "版本",
         "processes": "进程数",
         "seed": "随机种子",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -138,8 +139,10 @@ class Task:
         return Outcome(unprefixed(trainer.evaluate(encoded)))
 
     def predict(self, trainer: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterable[dict[str, Any]]:
-        """A row for each of `rows`, which have nothing to be measured by."""
-        return self.outcome(trainer, rows, self.encode({"predicted": rows}, tokenizer)["predicted"]).predictions or ()
+        """A row for each of `rows`, which have nothing to be measured by. Nothing of them is kept on the disk."""
+        with _nothing_cached():
+            encoded = self.encode({"predicted": rows}, tokenizer)["predicted"]
+            return list(self.outcome(trainer, rows, encoded).predictions or ())
 
     def picture(self, prediction: dict[str, Any]) -> Any:
         """What a person at a terminal is shown of a prediction, as rich prints it; None for its JSON."""
@@ -166,6 +169,7 @@ def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], *
     """`rows.map(function, …)`, found again on disk where the same rows were encoded with the same `key` before.
 
     The key is content: `datasets` would make one from the function's pickle, and that of a tokenizer changes with use.
+    Where its caching is disabled, nothing is written.
     """
     from importlib.metadata import version
 
@@ -173,12 +177,28 @@ def encode_cached(rows: Dataset, function: Callable[..., Any], key: list[Any], *
 
     from hf_llm.data import fingerprint
 
+    if not datasets.is_caching_enabled():
+        return rows.map(function, keep_in_memory=True, load_from_cache_file=False, **settings)
+
     versions = [version(name) for name in ("hf_llm", "transformers", "tokenizers")]
     text = json.dumps([fingerprint(rows), key, versions])
     name = hashlib.sha256(text.encode()).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_llm"
     folder.mkdir(parents=True, exist_ok=True)
     return rows.map(function, cache_file_name=str(folder / f"{name}.arrow"), new_fingerprint=name[:32], **settings)
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    import datasets
+
+    enabled = datasets.is_caching_enabled()
+    datasets.disable_caching()
+    try:
+        yield
+    finally:
+        if enabled:
+            datasets.enable_caching()
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> list[Any]:

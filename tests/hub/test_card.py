@@ -70,7 +70,7 @@ def test_precision_and_recall_of_each_class_have_the_intervals_of_their_counts(r
         precision = f"{found / said:.3f} ({low:.3f}–{high:.3f})"
         assert rows[label] == f"{true} | {precision} | {found / true:.3f} ({low_r:.3f}–{high_r:.3f})"
     low, high = wilson(85, 100)
-    assert f"accuracy of validation: 0.8500, 95 % interval {low:.3f} to {high:.3f}" in text
+    assert f"accuracy of validation: 0.8500, 95 % interval {low:.3f} to {high:.3f} (Wilson 1927), 100 rows.\n" in text
     assert "colour | 0 | –" in edit(run, confusion_matrix=[[0, 0], [0, 9]])  # never true, never said
 
 
@@ -129,12 +129,13 @@ def test_a_measurement_of_codecarbon_takes_the_place_of_the_estimate(run):
     cfg = load_config(run.folder)
     assert "Green Algorithms" in card.text(run.folder, cfg, "me/spam")
     path = run.folder / "emissions.csv"
-    path.write_text("timestamp,energy_consumed\nx,0.25\ny,0.5\n")
+    # two starts of the training, the first of which wrote twice
+    path.write_text("timestamp,run_id,energy_consumed\n1,a,0.125\n2,a,0.25\n3,b,0.5\n")
     try:
         body = card.text(run.folder, cfg, "me/spam")
     finally:
         path.unlink()
-    assert "0.5 kWh, measured by CodeCarbon" in body
+    assert "0.75 kWh, measured by CodeCarbon" in body
     assert "Green Algorithms" not in body
 
 
@@ -154,6 +155,17 @@ def test_the_estimate_of_energy_is_power_times_time(run):
         metrics_path.write_text(metrics_text)
     watts = 2 * 12 + 10 * 0.3725 + 200
     assert f"about {watts * 2 / 1000:.2g} kWh: {watts:.0f} W assumed" in body
+
+
+def test_where_nothing_was_held_out_the_card_says_so(run):
+    path = run.folder / "metrics.json"
+    text = path.read_text()
+    path.write_text(json.dumps({"train": json.loads(text)["train"]}))
+    try:
+        body = card.text(run.folder, load_config(run.folder), "me/spam")
+    finally:
+        path.write_text(text)
+    assert "## Results\n\nNothing was measured" in body
 
 
 def test_the_configuration_in_it_is_the_runs_without_its_machine(run):
