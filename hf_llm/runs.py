@@ -33,6 +33,7 @@ from hf_llm.config import InputError, TrainConfig, check
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
+LOCK = ".lock"
 # Where a run is, on which processes, and how it is told of: nothing that it is.
 NAMED = ("run", "runs_dir", "preflight", "launcher", "card", "offline")
 
@@ -89,8 +90,8 @@ def find(cfg: Named) -> Path:
     raise InputError(f"run={cfg.run}: no finished run at {folder} ({known})")
 
 
-def open_run(folder: Path, cfg: TrainConfig) -> State:
-    """Claim `folder` for `cfg`, writing its config.yaml where it is new.
+def state(folder: Path, cfg: TrainConfig) -> State:
+    """What there is in `folder` of the run that `cfg` describes. Nothing is written.
 
     Raises:
         InputError: another configuration has the name, or the folder holds something else.
@@ -107,21 +108,19 @@ def open_run(folder: Path, cfg: TrainConfig) -> State:
                 "give this one a name of its own (run=NAME), or move that folder away"
             )
         return "complete" if (folder / METRICS).is_file() else "unfinished"
-    if is_main_process() and folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+    if folder.is_dir() and not path.is_file() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run: choose another name (run=NAME)")
-    if is_main_process():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(folder, cfg)
-        except OSError as error:
-            raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
     return "new"
 
 
 def write_config(folder: Path, cfg: TrainConfig) -> None:
     """The resolved configuration, as data."""
-    if is_main_process():
+    if not is_main_process():
+        return
+    try:
         write(folder / CONFIG, yaml.safe_dump(dataclasses.asdict(cfg), sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise InputError(f"{folder / CONFIG} cannot be written: {error.strerror}") from error
 
 
 def _has_results(folder: Path) -> bool:
@@ -129,12 +128,10 @@ def _has_results(folder: Path) -> bool:
 
 
 def discard(folder: Path) -> None:
-    """Take away a run directory that holds no result: what made it could not start."""
+    """Take away the files of a run that has no result: what made them, and has `claimed` it, could not start."""
     if is_main_process() and folder.is_dir() and not _has_results(folder):
         for name in (CONFIG, ENVIRONMENT, LOG):
             (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
@@ -195,24 +192,26 @@ def check_output(output: str | None) -> None:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep a second start of the same run out while this one is at it.
+    """Make the run's directory, and keep a second start of the same run out while this one is at it.
 
     Raises:
-        InputError: another process is training in `folder`.
+        InputError: another process is training in `folder`, or it cannot be made.
     """
-    if not is_main_process():
-        yield
-        return
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"{folder}: another process is training this run") from error
+    except OSError as error:
+        raise InputError(f"cannot make the run directory {folder}: {error.strerror}") from error
     try:
         yield
     finally:
-        (folder / ".lock").unlink(missing_ok=True)
+        (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing came of it
 
 
 def check_data_unchanged(folder: Path, fingerprint: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Mapping
@@ -52,17 +53,28 @@ def _opened(cfg: TrainConfig) -> Run:
     if cfg.preflight == "only":
         return _train(cfg, folder)  # which makes no folder
     publishing.prepare(cfg, folder)
-    if distributed.of_rank_0(lambda: runs.open_run(folder, cfg)) == "complete":
+    if distributed.of_rank_0(lambda: runs.state(folder, cfg)) == "complete":
         _check_data_unchanged(cfg, folder)
         logger.info("%s is complete: nothing to do (for another run give another name, run=NAME)", folder)
         publishing.publish(cfg, folder)
         return Run(folder, runs.read_json(folder / runs.METRICS))
-    try:
-        with runs.claimed(folder), console.log_file(folder / runs.LOG):
-            return _train(cfg, folder)
-    except InputError:
-        runs.discard(folder)
-        raise
+    with contextlib.ExitStack() as stack:
+        distributed.of_rank_0(lambda: _claim(cfg, folder, stack))
+        try:
+            with console.log_file(folder / runs.LOG):
+                return _train(cfg, folder)
+        except InputError:
+            runs.discard(folder)
+            raise
+
+
+def _claim(cfg: TrainConfig, folder: Path, stack: contextlib.ExitStack) -> runs.State:
+    """Nobody else writes to the run from here on, so that what stands there is looked at once more."""
+    stack.enter_context(runs.claimed(folder))
+    state = runs.state(folder, cfg)
+    if state == "new":
+        runs.write_config(folder, cfg)
+    return state
 
 
 def _check_data_unchanged(cfg: TrainConfig, folder: Path) -> None:

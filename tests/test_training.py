@@ -357,9 +357,35 @@ def test_a_run_that_is_being_trained_is_not_started_twice(tmp_path):
     from hf_llm import runs
 
     cfg = compose(*language_model(tmp_path, run="r"))
-    runs.open_run(tmp_path / "outputs" / "r", cfg)
     with runs.claimed(tmp_path / "outputs" / "r"), pytest.raises(InputError, match="another process is training"):
         train(cfg)
+    assert not (tmp_path / "outputs" / "r").exists()
+
+
+@pytest.mark.parametrize("stage", ["it reads its data", "it is trained"])
+def test_a_second_start_changes_nothing_of_the_first(stage, tmp_path, monkeypatch):
+    from hf_llm import data, runs
+
+    first, second = (compose(*language_model(tmp_path, run="r"), f"trainer.seed={seed}") for seed in (1, 2))
+    folder, tried = tmp_path / "outputs" / "r", []
+    where, name = (data, "load") if stage == "it reads its data" else (runs, "save_model")
+    real = getattr(where, name)
+
+    def with_another_start(*args, **kwargs):
+        monkeypatch.setattr(where, name, real)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        for cfg in (first, second):
+            with pytest.raises(InputError, match="another process is training this run"):
+                train(cfg)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        tried.append(stage)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, with_another_start)
+    run = train(first)
+    assert tried
+    assert runs.load_raw_config(folder / "config.yaml")["trainer"]["seed"] == 1
+    assert {"metrics.json", "environment.json", "train.log", "model"} <= {path.name for path in run.folder.iterdir()}
 
 
 def test_early_stopping_keeps_the_best_checkpoint(tmp_path):
