@@ -176,6 +176,8 @@ def _parsed(verb: str, argv: list[str]) -> Any:
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[assignment,method-assign]
     args = parser.parse_intermixed_args(argv)
+    if args.shell_completion:
+        refuse("--shell-completion: there is none")
     if args.resolve and not args.cfg:
         refuse("--resolve goes with --cfg job")
     return args

@@ -40,8 +40,9 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
     a misspelt one. A group's choice that none of `folders` (conf/, and the user's own) has is taken out, and reported.
     """
     groups = {folder.name for root in folders for folder in root.iterdir() if folder.is_dir()}
+    mistakes = _contradictions(overrides)
     overrides = overrides + _implied(verb, overrides)
-    rewritten, mistakes = [], []
+    rewritten = []
     for given in overrides:
         try:
             text, override = _readable(given, verb)
@@ -56,6 +57,8 @@ def prepare(verb: str, overrides: list[str], folders: list[Path]) -> tuple[list[
         elif key in groups:
             options = choices(key, folders)
             values = ["null" if value is None else str(value) for value in _values(override)]
+            if (key, values) == ("experiment", ["null"]):  # as train.yaml has it
+                continue
             missing = [value for value in values if value not in options]
             mistakes += [_no_such_option(key, value, options) for value in missing]
             if not missing:
@@ -75,6 +78,8 @@ def _readable(text: str, verb: str) -> tuple[str, Override]:
 
     parser = _parser()
     key, equals, value = text.partition("=")
+    if equals and not all(key.lstrip("+~").split(".")):
+        raise InputError(f"{text}: an override is KEY=VALUE, and {key!r} is no key")
     # A quote's backslashes are doubled, and it gets one of its own; so for the closing quote.
     escaped = re.sub(r"(\\*)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value), count=1)
     literal = f"{key}='{escaped}'"
@@ -123,6 +128,18 @@ def _implied(verb: str, overrides: list[str]) -> list[str]:
     implied = [choice for prefix, choice in IMPLIED.items() if any(f"{key}.".startswith(f"{prefix}.") for key in keys)]
     by_group = dict(choice.split("=") for choice in implied)
     return [f"{group}={option}" for group, option in by_group.items() if group not in keys]
+
+
+def _contradictions(overrides: list[str]) -> list[str]:
+    """Two keys of the command line of which one would win without a word. What a recipe says may be overridden."""
+    typed = {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
+    found = []
+    if "run" in typed and "trainer.output_dir" in typed:
+        found.append(f"run={typed['run']} and trainer.output_dir={typed['trainer.output_dir']}: give one of them")
+    algorithm, pretrained = typed.get("tokenizer", "auto"), typed.get("tokenizer.pretrained", "null")
+    if algorithm not in ("auto", "pretrained", "null") and pretrained != "null":
+        found.append(f"tokenizer={algorithm} and tokenizer.pretrained={pretrained}: give one of them")
+    return found
 
 
 def _no_such_option(group: str, value: str, options: list[str]) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from hf_llm.config import declared
-from hf_llm.config.known import AT_LEAST, DERIVED_MODEL_KEYS, REFUSED, RENAMED, SIZES
+from hf_llm.config.known import AT_LEAST, AT_MOST, DERIVED_MODEL_KEYS, MAY_BE_INFINITE, REFUSED, RENAMED, SIZES
 from hf_llm.config.schema import (
     CardConfig,
     DataConfig,
@@ -236,12 +237,21 @@ def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
         return value
     for name in ("None", "bool", "int", "float", "str", "list", "dict"):
         if name in names and (converted := _convert(name, value, names)) is not _MISFIT:
-            if name in ("int", "float") and not converted >= AT_LEAST.get(key, converted):
-                mistakes.append(f"{key}: {value!r} is too small; it is at least {AT_LEAST[key]}")
+            if name in ("int", "float"):
+                _in_range(key, converted, mistakes)
             return converted
     if names <= _PLAIN:
         mistakes.append(f"{key}: {value!r} is not {_in_words(names)}")
     return value  # a type that only its own library knows, or Any
+
+
+def _in_range(key: str, number: float, mistakes: list[str]) -> None:
+    if math.isnan(number) or (math.isinf(number) and key not in MAY_BE_INFINITE):
+        mistakes.append(f"{key}: {number} is not a number to work with")
+    elif key in AT_LEAST and number < AT_LEAST[key]:
+        mistakes.append(f"{key}: {number!r} is too small; it is at least {AT_LEAST[key]}")
+    elif key in AT_MOST and number > AT_MOST[key]:
+        mistakes.append(f"{key}: {number!r} is too large; it is at most {AT_MOST[key]}")
 
 
 _MISFIT = object()

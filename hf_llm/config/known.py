@@ -48,9 +48,10 @@ DERIVED_MODEL_KEYS = {
     "transformers_version": "transformers writes it",
 }
 
-# The least value of a number that has one. transformers finds out late, in words that name no key.
+# The least and the greatest value of a number that has one. transformers finds out late, in words that name no key.
 AT_LEAST = {
     "batch_size": 1,
+    "data.num_proc": 1,
     "early_stopping_patience": 1,
     "launcher.gpus_per_node": 0,
     "launcher.machine_rank": 0,
@@ -68,13 +69,27 @@ AT_LEAST = {
     "task.max_source_length": 1,
     "task.max_target_length": 1,
     "tokenizer.min_frequency": 0,
+    "trainer.data_seed": 0,
     "trainer.dataloader_num_workers": 0,
+    "trainer.eval_accumulation_steps": 1,
+    "trainer.eval_steps": 0,
     "trainer.gradient_accumulation_steps": 1,
+    "trainer.label_smoothing_factor": 0,
     "trainer.learning_rate": 0,
+    "trainer.logging_steps": 0,
     "trainer.per_device_eval_batch_size": 1,
     "trainer.per_device_train_batch_size": 1,
+    "trainer.save_steps": 0,
     "trainer.seed": 0,
+    "trainer.warmup_steps": 0,
 }
+AT_MOST = {
+    "seed": 2**32 - 1,
+    "trainer.data_seed": 2**32 - 1,
+    "trainer.label_smoothing_factor": 1,
+    "trainer.seed": 2**32 - 1,
+}
+MAY_BE_INFINITE = ("trainer.max_grad_norm",)  # which is to clip nothing
 
 # Sizes, under the names that the config classes of transformers and of this package give them: 1 at least. torch says
 # so of some in words that name no key, and makes an empty model of others.

@@ -171,6 +171,11 @@ def _config_from_scratch(
 
     with _mistakes_of(cfg.arch):
         config = AutoConfig.for_model(cfg.arch, **overrides)
+        if config.is_encoder_decoder and "SequenceClassification" in auto_model and tokenizer.eos_token_id is None:
+            raise InputError(
+                f"model.arch={cfg.arch}: an encoder–decoder classifies by its end-of-text token, which this tokenizer "
+                "has not; choose bert, gpt2, rnn or fnn, or a tokenizer that ends each text (tokenizer.pretrained=…)"
+            )
         _name_decoder_ends(config, tokenizer, overrides)
         with torch.device("meta"):  # no memory and no random numbers: only to look at it
             model = getattr(transformers, auto_model).from_config(config)
