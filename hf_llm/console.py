@@ -27,6 +27,20 @@ def set_up() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_FirstRetry())
+
+
+class _FirstRetry(logging.Filter):
+    """Of a Hub that does not answer huggingface_hub tells twice at each of five attempts: once is enough."""
+
+    told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "thrown while requesting" not in text and "Retrying in" not in text:
+            return True
+        first, self.told = not self.told, True
+        return first
 
 
 @contextlib.contextmanager

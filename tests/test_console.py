@@ -1,5 +1,7 @@
 """The tables that a person sees."""
 
+import logging
+
 from hf_llm import console
 
 
@@ -19,3 +21,19 @@ def test_classes_are_shown_of_the_last_split_not_of_its_baseline(capsys):
     assert "validation, by class" in out
     assert "0.5000" in out
     assert "0.1250" not in out
+
+
+def test_a_hub_that_does_not_answer_is_told_of_once(caplog):
+    console.set_up()
+    hub = logging.getLogger("huggingface_hub.utils._http")
+    for handler in hub.filters:
+        handler.told = False
+    hub.propagate, before = True, hub.propagate
+    for attempt in range(5):
+        hub.warning("'[Errno -2] Name or service not known' thrown while requesting HEAD https://hub/x")
+        hub.warning(f"Retrying in {2**attempt}s [Retry {attempt}/5].")
+    hub.warning("Rate limited. Waiting 3.0s before retry [Retry 1/5].")
+    hub.propagate = before
+    told = [record.getMessage() for record in caplog.records if record.name == hub.name]
+    assert len(told) == 2
+    assert told[1].startswith("Rate limited")
