@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_llm import distributed, runs
-from hf_llm.config import VERBS, InputError, check
+from hf_llm.config import VERBS, InputError, check, printable
 from hf_llm.config.check import nearest
 from hf_llm.help import overview, verb_help
 from hf_llm.interruption import Interrupted
@@ -99,7 +99,7 @@ def one_line_errors() -> Iterator[None]:
         if not wrong_input:
             raise
         text = str(error) if isinstance(error, InputError) else " ".join(str(error).split())
-        print(f"hf-llm: {text}", file=sys.stderr)
+        print(printable(f"hf-llm: {text}"), file=sys.stderr)
         sys.exit(2)
 
 

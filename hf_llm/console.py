@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_llm.config import printable
 from hf_llm.runs import is_main_process
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from transformers import Trainer, TrainerCallback
 
 logger = logging.getLogger("hf_llm")
@@ -22,7 +24,7 @@ def set_up() -> None:
     if logger.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     handler.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -41,6 +43,13 @@ class _FirstRetry(logging.Filter):
             return True
         first, self.told = not self.told, True
         return first
+
+
+class _Printable(logging.Formatter):
+    """What is said may quote a stranger's file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @contextlib.contextmanager
@@ -89,7 +98,7 @@ def one_voice(trainer: Trainer) -> None:
 def say(text: str) -> None:
     """A line on standard error, from rank 0 alone."""
     if is_main_process():
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
 
 def show(pictures: Iterable[Any]) -> None:
@@ -102,38 +111,45 @@ def show(pictures: Iterable[Any]) -> None:
 def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """A table with a row per metric and a column per split; for a classifier another with a row per class.
 
-    What comes from the data is a `Text`: in a plain string rich reads `[red]` and `:cat:` as markup.
+    What comes from the data is `plain`.
     """
     if not is_main_process():
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     classes = _per_class(metrics)
     hidden = {name for by_score in classes.values() for name in by_score.values()}
-    table = Table(title=Text(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=plain(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
     for split in metrics:
-        table.add_column(Text(split), justify="right")
+        table.add_column(plain(split), justify="right")
     for name in dict.fromkeys(name for values in metrics.values() for name in values):
         cells = [values.get(name) for values in metrics.values()]
         averaged = name.endswith(("_micro", "_weighted"))
         if name not in hidden and not averaged and any(isinstance(cell, (int, float)) for cell in cells):
-            table.add_row(Text(name), *(_figure(cell) for cell in cells))
+            table.add_row(plain(name), *(_figure(cell) for cell in cells))
     console = Console()
     console.print(table)
     if classes:
         own = [name for name, values in metrics.items() if hidden & values.keys()]
         split = ([name for name in own if "loss" in metrics[name]] or own)[-1]  # a baseline has none
-        table = Table(title=Text(f"{split}, by class", style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
+        title = f"{split}, by class"
+        table = Table(title=plain(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("class")
         for score in SCORES:
             table.add_column(score, justify="right")
         for label, by_score in classes.items():
-            table.add_row(Text(label), *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
+            table.add_row(plain(label), *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
         console.print(table)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """`text` for a table, as it stands: in a string rich would read `[red]` and `:cat:` as markup."""
+    from rich.text import Text
+
+    return Text(printable(text), style=style)
 
 
 SCORES = ("precision", "recall", "f1")

@@ -85,7 +85,7 @@ def find(cfg: Named) -> Path:
     folder = directory(cfg)
     if (folder / MODEL / "config.json").is_file():
         return folder
-    others = sorted(path.parent.name for path in Path(cfg.runs_dir).glob(f"*/{METRICS}"))
+    others = sorted(path.parent.name for path in Path(cfg.runs_dir).glob(f"[!.]*/{METRICS}"))
     known = f"{cfg.runs_dir}/ has {', '.join(others)}" if others else f"{cfg.runs_dir}/ has no finished run"
     raise InputError(f"run={cfg.run}: no finished run at {folder} ({known})")
 
@@ -156,12 +156,15 @@ def load_raw_config(path: Path) -> dict[str, Any]:
     """A run's config.yaml as data: an interpolation could read this machine's environment, so it is refused."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        leaves = [(str(key), str(value)) for key, value in _leaves(loaded)] if isinstance(loaded, dict) else None
+    except RecursionError as error:
+        raise InputError(f"{path}: not YAML (groups within groups without end)") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date, number or byte that there is not
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(loaded, dict):
+    if leaves is None:
         raise InputError(f"{path}: not a run's configuration")
-    for key, value in _leaves(loaded):
-        if "${" in str(key) + str(value):
+    for key, value in leaves:
+        if "${" in key + value:
             raise InputError(f"{path}: {key} holds an interpolation; a run's configuration is plain values")
     return loaded
 

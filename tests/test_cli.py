@@ -241,3 +241,16 @@ def test_two_processes_make_one_run_and_measure_as_one_does(tmp_path, kind):
         assert read_json(tmp_path / f"{name}.json") == close_to(evaluate(compose(*asked)))
     trained, own = read_json(folder / "metrics.json")["validation"], read_json(tmp_path / "own.json")
     assert {name: trained[name] for name in own} == close_to(own)
+
+
+def test_an_error_that_quotes_a_strangers_file_prints_no_code_that_a_terminal_obeys(tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "config.json").write_text("{}")
+    (run / "config.yaml").write_text('"\\e[2Jevil": 1\n')
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", f"run={run}", "data.files=x.txt"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "?[2Jevil: no such key" in said
+    assert "\x1b" not in said

@@ -13,6 +13,17 @@ def test_labels_and_titles_are_printed_as_they_stand(capsys):
     assert all(text in out for text in [*labels, "runs/[bold]x", "0.2500", "0.5000"])
 
 
+def test_codes_that_a_terminal_obeys_are_not_printed_and_the_scripts_of_the_world_are(capsys):
+    label = "\x1b[31mred\x9b2J\u202e 红\u3000👩\u200d🚀"
+    metrics = {f"{score}_{label}": 0.5 for score in console.SCORES}
+    console.show_metrics({"test\x1b[2J": metrics}, title="runs/\x1b]0;x\x07")
+    console.say(f"said: {label}")
+    told = capsys.readouterr()
+    for text in (told.out, told.err):
+        assert "?[31mred?2J? 红\u3000👩\u200d🚀" in text
+        assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(text)
+
+
 def test_classes_are_shown_of_the_last_split_not_of_its_baseline(capsys):
     figures = {f"{score}_PER": 0.5 for score in console.SCORES}
     baseline = dict.fromkeys(figures, 0.125)

@@ -1,6 +1,7 @@
 """The configuration: its schema (`schema`), and the one check that a composed configuration passes (`check`)."""
 
 from hf_llm.config.check import check, nearest
+from hf_llm.config.printable import printable
 from hf_llm.config.schema import (
     VERBS,
     CardConfig,
@@ -39,4 +40,5 @@ __all__ = [
     "TrainConfig",
     "check",
     "nearest",
+    "printable",
 ]

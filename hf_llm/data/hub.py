@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 from datasets import Dataset, DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.cache.cache import Cache
-from huggingface_hub import constants
+from huggingface_hub import DatasetCard, constants, hf_hub_download, resolve_revision
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RemoteEntryNotFoundError
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import shorten
@@ -20,9 +23,10 @@ def load(cfg: DataConfig) -> DatasetDict | IterableDatasetDict:
     """Every split of the Hub data set `cfg.path`, and what `cfg.splits` slices from them ("train[:1%]").
 
     Raises:
-        InputError: it does not exist, cannot be reached, is gated, is a script, or its subset is not there.
+        InputError: it does not exist, cannot be reached, is gated, is a script, names places outside of itself,
+            or its subset is not there.
     """
-    options: dict[str, Any] = {"name": cfg.subset, "revision": cfg.revision, "streaming": cfg.streaming}
+    options: dict[str, Any] = {"name": cfg.subset, "revision": _looked_at(cfg), "streaming": cfg.streaming}
     if cfg.num_proc and not cfg.streaming:
         options["num_proc"] = cfg.num_proc
     table = cached(cfg) if datasets.config.HF_HUB_OFFLINE and not cfg.streaming else None
@@ -36,6 +40,63 @@ def load(cfg: DataConfig) -> DatasetDict | IterableDatasetDict:
     except Exception as error:
         raise InputError(f"data.path={cfg.path}: {_explained(error, cfg)}") from error
     return splits
+
+
+def _looked_at(cfg: DataConfig) -> str | None:
+    """The revision to load, held to the commit whose card was looked at; as given where the Hub has no answer.
+
+    Raises:
+        InputError: the card names files outside of its repository: of this machine, or of another host, to which
+            `datasets` would send a request.
+    """
+    import httpx2
+
+    assert cfg.path is not None
+    if datasets.config.HF_HUB_OFFLINE:
+        return cfg.revision  # then `datasets` reads no card, but the tables it made before
+    where = f"data.path={cfg.path}"
+    try:
+        revision = resolve_revision(cfg.path, repo_type="dataset", revision=cfg.revision)
+        for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
+            try:
+                path = hf_hub_download(cfg.path, name, repo_type="dataset", revision=revision)
+            except RemoteEntryNotFoundError:
+                continue
+            for place in _places(_metadata(Path(path), f"{where}: {name}")):
+                outside = re.match(r"(?!hf://)[A-Za-z][\w+.-]*:|[\\/~]", place)
+                if outside or "::" in place or ".." in re.split(r"[\\/]", place):
+                    raise InputError(f"{where}: {name} names {place}, a place outside of its repository")
+    except (HfHubHTTPError, httpx2.HTTPError, HFValidationError, OSError):
+        return cfg.revision  # which `load_dataset` meets as well, and `_explained` explains
+    return revision
+
+
+def _metadata(path: Path, where: str) -> dict[str, Any]:
+    """What `datasets` will make of it, by the same means."""
+    try:
+        if path.suffix == ".md":
+            return DatasetCard.load(path).data.to_dict()
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{where} cannot be read: {shorten(str(error), 200)}") from error
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _places(metadata: dict[str, Any]) -> Iterator[str]:
+    """Where the card says that the files of each subset are."""
+    configs = metadata.get("configs")
+    waiting: list[Any] = [
+        config.get(key)
+        for config in (configs if isinstance(configs, list) else [])
+        for key in ("data_files", "data_dir")
+        if isinstance(config, dict)
+    ]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, (dict, list)):
+            waiting += node.values() if isinstance(node, dict) else node
 
 
 def cached(cfg: DataConfig) -> Path | None:

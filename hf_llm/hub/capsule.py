@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from hf_llm import runs
-from hf_llm.config import DataConfig, InputError, TrainConfig, check
+from hf_llm.config import DataConfig, InputError, TrainConfig, check, printable
 from hf_llm.hub import is_repo_id
 
 LARGEST = 2**20  # bytes of a configuration or record
@@ -115,8 +115,9 @@ def record(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
+    text = _text(path)
     try:
-        loaded = json.loads(_text(path), parse_constant=lambda name: None)
+        loaded = json.loads(text, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({' '.join(str(error).split())[:100]})") from error
     if not isinstance(loaded, dict):
@@ -126,7 +127,7 @@ def record(path: Path) -> dict[str, Any]:
 
 def shown(value: Any) -> str:
     """A value of a record for a person to read: on one line, short, without the codes that a terminal obeys."""
-    text = "".join(character if character.isprintable() else "?" for character in str(value))
+    text = printable(str(value), lines=False)
     return text if len(text) <= 120 else text[:117] + "…"
 
 
@@ -214,6 +215,10 @@ def _reaching_out(loaded: Mapping[str, Any], local_files: bool) -> Iterable[str]
                 f"{key}={shown(text)} is a file or folder of this machine: say where it is{where}, or with "
                 "local_files=true that the run may read those it names"
             )
+    for group in ("data", "model", "tokenizer"):  # the Hub's cache has a file of the revision's name
+        revision = str(_group(loaded, group).get("revision") or "main")
+        if not re.fullmatch(r"\w[\w./+@=-]*", revision) or ".." in revision:
+            yield f"{group}.revision={shown(revision)}: no branch, tag or commit of a repository"
     values = [(key, value) for key, value in _leaves(loaded.get("task"), "task")]
     values += _leaves(_group(loaded, "model").get("config"), "model.config")
     for key, value in values:

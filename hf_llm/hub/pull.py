@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import filter_repo_objects
 
 from hf_llm import runs
 from hf_llm.checkpoints import digest
@@ -15,10 +16,11 @@ from hf_llm.hub import CARD, RUN_FOLDER, capsule
 from hf_llm.hub.push import explained
 
 # What a model, its tokenizer and its run are made of. A pickle is never fetched; code is, and is not run.
-WANTED = (
+WANTED = [
     *("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.png", CARD),
     f"{RUN_FOLDER}/*.yaml",
-)
+]
+UNWANTED = ["*adapter_config.json"]  # it would have transformers load another model, or change the run's weights
 
 ORIGIN = "pulled_from"  # in environment.json of a run that was pulled
 
@@ -34,15 +36,21 @@ def snapshot(repo: str, revision: str | None = None) -> Path:
     try:
         with explained(f"repo={repo}"):
             try:
-                return _as_promised(
-                    repo, Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
-                )
-            except LocalEntryNotFoundError as error:
+                fetched = snapshot_download(repo, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED)
+                return _as_promised(repo, Path(fetched))
+            except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
                 cause = error.__cause__
-                if isinstance(cause, (httpx2.HTTPError, OSError)) and not isinstance(cause, LocalEntryNotFoundError):
+                not_asked = (LocalEntryNotFoundError, OfflineModeIsEnabled)
+                if isinstance(cause, (httpx2.HTTPError, OSError)) and not isinstance(cause, not_asked):
                     raise cause from error
                 raise InputError(
                     f"repo={repo}: not on this machine, and the Hub is not to be asked or cannot be reached"
+                ) from error
+            except ValueError as error:
+                if isinstance(error, (InputError, HFValidationError)):
+                    raise
+                raise InputError(
+                    f"repo={repo}: a file in it is none to take ({' '.join(str(error).split())})"
                 ) from error
     except InputError as error:
         at = f" at revision {revision}" if revision else ""
@@ -82,7 +90,11 @@ def unpack(repo: str, revision: str | None, folder: Path) -> None:
     Raises:
         InputError: the folder is there already, or the repository holds no run.
     """
-    if folder.exists():
+    try:
+        taken = folder.exists()
+    except OSError as error:  # of a name that no file system takes
+        raise InputError(f"run={folder.name}: {runs.reason(error)}") from error
+    if taken:
         raise InputError(f"{folder} is there already: give the run another name (run=NAME)")
     fetched = snapshot(repo, revision)
     if not has_run(fetched):
@@ -91,21 +103,27 @@ def unpack(repo: str, revision: str | None, folder: Path) -> None:
             f"a bare model is taken as it is: model.pretrained={repo}"
         )
     capsule.published(fetched / RUN_FOLDER / runs.CONFIG)
+    record = capsule.record(fetched / RUN_FOLDER / runs.ENVIRONMENT)
     aside = folder.with_name(f".{folder.name}.pulling")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         (aside / runs.MODEL).mkdir(parents=True)
-        for path in sorted(fetched.rglob("*")):
-            if path.is_file():
-                target = aside / _place(path.relative_to(fetched))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-        record = capsule.record(aside / runs.ENVIRONMENT)
+        for path in _wanted(fetched):
+            target = aside / _place(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fetched / path, target)
         runs.write_json(aside / runs.ENVIRONMENT, {**record, ORIGIN: repo})
         aside.rename(folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise InputError(f"{folder} could not be written: {runs.reason(error)}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _wanted(fetched: Path) -> list[Path]:
+    """The files of a snapshot that `snapshot` asks for; something else may have put others into the cache."""
+    files = sorted(path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file())
+    return list(filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED, key=Path.as_posix))
 
 
 def _place(path: Path) -> Path:

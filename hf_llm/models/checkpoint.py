@@ -22,8 +22,11 @@ from huggingface_hub.errors import (
     StrictDataclassError,
 )
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import resolve_revision
 
 from ..config import InputError
+from .foreign import check_weights, refuse_adapter, refuse_kernels
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,11 @@ def load_config(
         _check_folder(folder)
     elif folder.is_file():
         raise InputError(f"model.pretrained: {name} is a file; give the folder with config.json and model.safetensors")
+    revision = resolve_revision(name, revision)  # one commit: what is looked at is what is loaded
     with _explained(name, revision):
+        refuse_adapter(name, revision)
         saved, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+        refuse_kernels(name, saved)
         config, unknown = AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=False, return_unused_kwargs=True, **overrides
         )
@@ -67,7 +73,10 @@ def load_weights(
     Says in one INFO line which parameters the checkpoint lacks, hence start at random; nothing where it has them all.
     """
     name = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    revision = resolve_revision(name, revision)
     with _explained(name, revision), quiet():
+        refuse_adapter(name, revision)
+        check_weights(name, revision, config)
         model, info = getattr(transformers, auto_model).from_pretrained(
             name,
             revision=revision,
@@ -107,10 +116,10 @@ def grouped(keys: set[str]) -> list[str]:
 
 def _check_folder(folder: Path) -> None:
     files = {path.name for path in folder.iterdir()}
-    if "config.json" not in files:
+    if "config.json" not in files and "adapter_config.json" not in files:
         hint = "; its model/ sub-folder has one" if (folder / "model" / "config.json").is_file() else ""
         raise InputError(f"model.pretrained: the folder {folder} has no config.json{hint}")
-    if any(name.endswith(".safetensors") for name in files):
+    if files & {SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "adapter_config.json"}:
         return
     pickles = sorted(name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")))
     if pickles:
@@ -118,7 +127,7 @@ def _check_folder(folder: Path) -> None:
             f"model.pretrained: {folder} has its weights in {pickles[0]}, which can run code when it is read; "
             "convert them to model.safetensors"
         )
-    raise InputError(f"model.pretrained: the folder {folder} has no weights (no .safetensors file)")
+    raise InputError(f"model.pretrained: the folder {folder} has no weights (no {SAFE_WEIGHTS_NAME})")
 
 
 def _check_label_order(name: str, saved: dict[str, Any], labels: list[str] | None) -> None:
@@ -155,7 +164,10 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, HFValidationError, StrictDataclassError) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError),
+        *(HFValidationError, StrictDataclassError),
+    ) as error:
         raise InputError(f"model.pretrained: {_reason(name, revision, error)}") from error
     except Exception as error:  # safetensors' own error class derives from Exception alone
         if type(error).__module__.startswith("safetensors"):

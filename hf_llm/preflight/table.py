@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from hf_llm.console import plain
 from hf_llm.preflight.rows import SHARES
 from hf_llm.preflight.verdict import bytes_as_text
 
@@ -25,16 +25,15 @@ LABELS = 20  # that are listed; of more, the most and the least frequent
 def show(found: Findings, title: str) -> None:
     tables = [_rows(found, title), *([_labels(found)] if found.labels else []), _figures(found)]
     Console(stderr=True).print(*tables, sep="")
-    plain = Console(file=io.StringIO(), width=100, color_system=None, force_jupyter=False)  # it would show it again
-    plain.print(*tables, sep="")
-    logger.debug("preflight\n%s", plain.file.getvalue())  # type: ignore[attr-defined]
+    copy = Console(file=io.StringIO(), width=100, color_system=None, force_jupyter=False)  # it would show it again
+    copy.print(*tables, sep="")
+    logger.debug("preflight\n%s", copy.file.getvalue())  # type: ignore[attr-defined]
 
 
 def _table(title: str, *columns: str) -> Table:
-    """What comes from the data is a `Text`: in a plain string rich reads `[red]` and `:cat:` as markup."""
-    table = Table(title=Text(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=plain(title, style="table.title"), title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if index else "left", no_wrap=True)
+        table.add_column(plain(column), justify="right" if index else "left", no_wrap=True)
     return table
 
 
@@ -57,7 +56,7 @@ def _rows(found: Findings, title: str) -> Table:
         cells += [_number(length) for length in (tokens.percentiles if tokens else [None] * len(lengths))]
         if not blocks:
             cells.append(_number(tokens.cut if tokens else None))
-        table.add_row(Text(name), *cells, _seen(found, name))
+        table.add_row(plain(name), *cells, _seen(found, name))
     return table
 
 
@@ -79,7 +78,7 @@ def _labels(found: Findings) -> Table:
     shown = list(first) if len(first) <= LABELS else [*by_count[: LABELS // 2], *by_count[-LABELS // 2 :]]
     for label in shown:
         counts = [(split[label], sum(split.values())) for split in found.labels.values()]
-        table.add_row(Text(label), *(f"{count:,} ({100 * count / (of or 1):.1f} %)" for count, of in counts))
+        table.add_row(plain(label), *(f"{count:,} ({100 * count / (of or 1):.1f} %)" for count, of in counts))
     if len(shown) < len(first):
         table.caption = f"{len(first):,} labels: the {LABELS // 2} most frequent and the {LABELS // 2} least"
     return table
@@ -90,7 +89,7 @@ def _figures(found: Findings) -> Table:
     table.add_column(no_wrap=True)
     table.add_column()
     for name, value in figures(found).items():
-        table.add_row(name, Text(value))
+        table.add_row(name, plain(value))
     return table
 
 

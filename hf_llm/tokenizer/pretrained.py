@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
-from transformers.utils import is_protobuf_available, is_sentencepiece_available
+from transformers.utils import cached_file, is_protobuf_available, is_sentencepiece_available
+from transformers.utils.hub import resolve_revision
 
 from hf_llm.config import InputError
 
@@ -42,6 +43,10 @@ _ROLES = {
     "sep_token": ("[SEP]",),
     "mask_token": ("[MASK]", "<mask>"),
 }
+
+# Files of a tokenizer's settings: each may hold any argument of its class, and what these name is opened.
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+_OPENED = re.compile(r"vocab|merges|init_inputs|\w*_(file|files|spm|dir)")
 
 
 def load(
@@ -86,6 +91,7 @@ def load(
 
 def _from_folder(folder: Path, where: str, lowercase: bool) -> PreTrainedTokenizerBase:
     files = {path.name for path in folder.iterdir()}
+    _refuse_places({name: folder / name for name in (*_SETTINGS, "tokenizer.json") if name in files}, where)
     sentencepiece = sorted(name for name in files if name.endswith(".model"))
     declared = _declared_class(folder / "config.json")
     # Of a bare vocab.txt BertTokenizer itself would take any to be uncased.
@@ -147,14 +153,47 @@ def _from_sentencepiece(path: Path, where: str) -> PreTrainedTokenizerFast:
 def _from_hub(name: str, where: str, revision: str | None) -> PreTrainedTokenizerBase:
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise InputError(f"{where}: there is no such folder")
+    revision = resolve_revision(name, revision)  # one commit: what is looked at is what is loaded
     try:
+        found = {
+            file: cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+            for file in (*_SETTINGS, "tokenizer.json")
+        }
+        _refuse_places({file: Path(path) for file, path in found.items() if path}, where)
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except InputError:
+        raise
     except Exception as error:
         if constants.HF_HUB_OFFLINE:
             reason = "no such folder, and offline (HF_HUB_OFFLINE) it is not in the Hub cache"
         else:
             reason = f"no such folder, and from the Hub: {_one_line(error)}"
         raise InputError(f"{where}: {reason}") from error
+
+
+def _refuse_places(files: Mapping[str, Path], where: str) -> None:
+    """Raises InputError where settings among `files` name a file that is none of the tokenizer's own."""
+    for file in (name for name in _SETTINGS if name in files):
+        for key, value in _opened(json.loads(files[file].read_text(encoding="utf-8"))):
+            # Of these transformers takes its own, and many tokenizers on the Hub tell where they were saved.
+            if file == "tokenizer_config.json" and (
+                key == "special_tokens_map_file" or (key == "tokenizer_file" and "tokenizer.json" in files)
+            ):
+                continue
+            # A bare name is looked for where the command was given, which may be the tokenizer's own folder.
+            elsewhere = Path(value).is_file() and Path.cwd() != files[file].parent.resolve()
+            if elsewhere or value == ".." or re.search(r"[\\/]", value):
+                raise InputError(f"{where}: {file} names a file of this machine, {key}={value}; take it out")
+
+
+def _opened(node: Any) -> Iterator[tuple[str, str]]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if not _OPENED.fullmatch(key):
+            yield from _opened(value)
+        elif isinstance(value, str):
+            yield key, value
+        elif isinstance(value, list) and key not in ("vocab", "merges"):  # in which a list is of tokens
+            yield from ((key, name) for name in value if isinstance(name, str))
 
 
 def _with_roles(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -18,16 +19,32 @@ configs:
   data_files: [{split: train, path: dev.csv}]
 ---
 """
+ELSEWHERE = ["http://HOST/x.csv", "/etc/x.csv", "../x.csv", "zip://x.csv::http://HOST/x.zip", "ftp://HOST/x.csv"]
+SUBSETS = "configs:\n- config_name: default\n  data_files: [{split: train, path: train.csv}]\n"
 REPOS = {
+    **{
+        f"me/elsewhere{number}": {"README.md": README.replace("train.csv", place), "dev.csv": "s,y\nd,0\n"}
+        for number, place in enumerate(ELSEWHERE)
+    },
+    "me/folder": {"README.md": f"---\n{SUBSETS}  data_dir: /etc\n---\n", "train.csv": "s,y\na,1\n"},
+    "me/yaml": {
+        "README.md": f"---\n{SUBSETS}---\n",
+        ".huggingface.yaml": SUBSETS.replace("train.csv", "[train.csv, 'http://HOST/x.csv']"),
+        "train.csv": "s,y\na,1\n",
+    },
     "me/rows": {"README.md": README, "train.csv": "s,y\na,1\nb,0\nc,1\n", "dev.csv": "s,y\nd,0\ne,1\n"},
     "me/script": {"README.md": "", "script.py": "import datasets\n"},
 }
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The few routes that `load_dataset` asks."""
+    """The few routes that `load_dataset` asks; `led` is what was asked of it as HOST, which nobody should ask."""
+
+    led: ClassVar[list] = []
 
     def do_GET(self):
+        if "/x." in self.path:
+            self.led.append(self.path)
         path = self.path.split("?")[0].removeprefix("/api").removeprefix("/datasets/")
         repo, _, rest = path.partition("/")[0] + "/" + path.split("/")[1], None, "/".join(path.split("/")[2:])
         files = REPOS.get(repo)
@@ -44,7 +61,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         name = rest.split("/")[-1]
         if name not in files:
             return self.answer(404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": SHA})
-        return self.answer(200, files[name].encode(), {"X-Repo-Commit": SHA, "ETag": f'"{name}"'})
+        body = files[name].replace("HOST", f"127.0.0.1:{self.server.server_port}").encode()
+        return self.answer(200, body, {"X-Repo-Commit": SHA, "ETag": f'"{name}"'})
 
     do_HEAD = do_POST = do_GET
 
@@ -118,3 +136,17 @@ def test_what_the_hub_refuses_is_one_line(ask):
         assert expected in message
         assert message.startswith(options["path"] if "column" in expected else f"data.path={options['path']}: ")
         assert "\n" not in message
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_card_leads_to_no_file_of_this_machine_and_to_no_other_host(streaming, ask):
+    names = [*(f"elsewhere{number}" for number in range(len(ELSEWHERE))), "folder", "yaml"]
+    columns = {"text": "s", "label": "y"}
+    options = [{"path": f"me/{name}", "columns": columns, "streaming": streaming} for name in names]
+    for name, message in zip(names, ask(*options), strict=True):
+        assert "a place outside of its repository" in message
+        assert message.startswith(
+            f"data.path=me/{name}: {'.huggingface.yaml' if name == 'yaml' else 'README.md'} names "
+        )
+        assert "\n" not in message
+    assert Hub.led == []

@@ -72,6 +72,12 @@ HOSTILE = {
     "a path in a setting of the model": changed("model.config.rnn_type", "../../evil"),
     "a kernel from the Hub": changed("model.config.attn_implementation", "evil/kernel"),
     "a null character": 'run: "a\\0b"\ndata: {path: "builtin:x\\0"}\n',
+    "a revision that is a file": changed("data.revision", "/tmp/x"),
+    "a revision above": changed("data.revision", "../../../tmp/x"),
+    "a model's revision above": changed("model", {"pretrained": "me/model", "revision": "refs/../../x"}),
+    "a tokenizer's revision that is a file": changed("tokenizer", {"pretrained": "me/words", "revision": "/tmp/x"}),
+    "a day that there is not": "run: 2001-99-99\n",
+    "a number without end": f"run: {'9' * 5000}\n",
     "a list": "- run\n",
     "nothing": "",
     "bytes": b"\xff\xfe\x00run",
@@ -149,7 +155,11 @@ def test_a_link_to_elsewhere_is_refused(target, tmp_path):
 
 def test_a_record_of_any_size_shape_or_colour_harms_nobody(tmp_path):
     path = tmp_path / "environment.json"
-    for text, reason in (("[" * 10**5, "not JSON"), ("[1]", "not a JSON object"), ("x" * (2**20 + 1), "bytes")):
+    for text, reason in (
+        ("[" * 10**5, "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("x" * (2**20 + 1), "json: 1,048,577"),
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=reason):
             capsule.record(path)
