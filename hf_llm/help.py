@@ -53,6 +53,7 @@ WANTED = {
         ("repo=OWNER/NAME", "the model repository; made, and private, where there is none"),
         ("--dry-run", "list the files and their sizes, and send nothing"),
         ("private=false", "make it public"),
+        ("overwrite=true", "replace files that are there and of no push, and a card that was edited there"),
         ("card.language=zh", "a Chinese model card; card.license and card.data_license say what the Hub shows"),
         ("include=[predictions.jsonl]", "more files of the run directory, which may hold text of the data"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hf_llm import console, runs
 from hf_llm.config import CardConfig, InputError, PullConfig, PushConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from hf_llm.hub.published import File
     from hf_llm.hub.push import Pushed
 
 logger = logging.getLogger(__name__)
@@ -30,26 +32,58 @@ def push(cfg: PushConfig) -> Pushed:
 
 
 def _push(folder: Path, run: TrainConfig, cfg: PushConfig) -> Pushed:
-    from hf_llm.hub import card, published
+    from hf_llm.hub import card, published, pull
     from hf_llm.hub import push as hub
 
-    own, given = dataclasses.asdict(run.card), dataclasses.asdict(cfg.card)
-    run.card = CardConfig(**{key: value if given[key] is None else given[key] for key, value in own.items()})
-    repo = cfg.repo or folder.resolve().name
-    if not cfg.dry_run:
-        repo = hub.prepare(repo, cfg.private)
+    repo = hub.whole_name(cfg.repo or folder.resolve().name, ask=not cfg.dry_run)
+    own = CardConfig() if pull.origin(folder) else run.card  # what a stranger's configuration says is not yours to say
+    given = {key: value for key, value in dataclasses.asdict(cfg.card).items() if value is not None}
+    run.card = dataclasses.replace(own, **given)
     if card.is_edited(folder / hub_card()):
         logger.info("%s was edited by hand, and goes out as it is", folder / hub_card())
     try:
         card.write(folder, run, repo)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        found = published.collect(folder, cfg.include)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{folder}: no card can be made of its records ({type(error).__name__}: {error})") from error
-    files = published.files(folder, cfg.include)
+        raise InputError(f"{folder}: its records are not as a run's are ({type(error).__name__}: {error})") from error
     if cfg.dry_run:
-        return hub.Pushed(repo, files, [])
-    return hub.send(files, repo, cfg.message or f"Model, card and record of the run {folder.resolve().name}")
+        pushed = _as_far_as_known(found.files, repo, cfg)
+    else:
+        hub.check_card((folder / hub_card()).read_bytes(), repo)
+        remote = hub.prepare(repo, cfg.private, cfg.overwrite)
+        message = cfg.message or f"Model, card and record of the run {folder.resolve().name}"
+        pushed = hub.send(hub.compare(found.files, repo, remote, cfg.overwrite), remote, message)
+    pushed.left_out = found.left_out
+    for line in _remarks(pushed):
+        logger.info(line)
+    return pushed
+
+
+def _as_far_as_known(files: list[File], repo: str, cfg: PushConfig) -> Pushed:
+    """What a push would do, where the Hub can be asked what it has; else what would go up."""
+    from hf_llm.hub import push as hub
+
+    remote = None
+    try:
+        remote = hub.look(repo) if "/" in repo else None
+    except InputError as error:
+        logger.info("%s: what a push would delete there is not known", error)
+    if remote is None:
+        return hub.Pushed(repo, files)
+    hub.check(remote, repo, cfg.private, cfg.overwrite)
+    return dataclasses.replace(hub.compare(files, repo, remote, cfg.overwrite), sent=[])
+
+
+def _remarks(pushed: Pushed) -> Iterator[str]:
+    if pushed.left_out:
+        yield f"left out, for no user of the model needs them: {', '.join(pushed.left_out)}"
+    if pushed.kept:
+        yield (
+            f"repo={pushed.repo}: {', '.join(pushed.kept)} was edited there and stays as it is; overwrite=true "
+            "replaces it by the run's"
+        )
 
 
 def hub_card() -> str:
@@ -64,10 +98,12 @@ def push_command(cfg: PushConfig) -> None:
     if not runs.is_main_process():
         return
     pushed = push(cfg)
-    width = max(len(file.path) for file in pushed.files)
+    width = max(len(path) for path in (*(file.path for file in pushed.files), *pushed.deleted))
     for file in pushed.files:
         mark = "  sent" if file.path in pushed.sent else ""
         print(f"{file.path:<{width}}  {file.size:>13,} bytes{mark}")
+    for path in pushed.deleted:
+        print(f"{path:<{width}}  {'would be deleted' if cfg.dry_run else 'deleted'}")
     total = sum(file.size for file in pushed.files)
     print(f"{len(pushed.files)} files, {total:,} bytes")
     if cfg.dry_run:
@@ -120,7 +156,8 @@ def prepare(cfg: TrainConfig, folder: Path) -> None:
     if cfg.trainer.get("push_to_hub") and cfg.preflight != "only" and runs.is_main_process():
         from hf_llm.hub import push as hub
 
-        hub.prepare(*_target(cfg, folder))
+        repo, private = _target(cfg, folder)
+        hub.prepare(hub.whole_name(repo), private)
 
 
 def publish(cfg: TrainConfig, folder: Path) -> None:
@@ -134,6 +171,8 @@ def publish(cfg: TrainConfig, folder: Path) -> None:
         raise InputError(
             f"{error} (the run is whole: {folder}; `hf-llm push run={folder} repo={repo}` sends it)"
         ) from error
+    if pushed.deleted:
+        logger.info("deleted there, for the run has them no longer: %s", ", ".join(pushed.deleted))
     logger.info("pushed: %s", pushed.url or f"{pushed.repo} has all files already")
 
 

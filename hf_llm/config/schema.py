@@ -181,6 +181,7 @@ class PushConfig:
     repo: str | None = None  # OWNER/NAME
     private: bool = True  # of a repository that is made; one that is public already wants private=false
     dry_run: bool = False  # list the files and their sizes, and send nothing
+    overwrite: bool = False  # files of a repository that no run was pushed to, and a card that was edited there
     include: list[str] = field(default_factory=list)  # more files of the run directory, such as predictions.jsonl
     message: str | None = None  # of the commit
     card: CardConfig = field(default_factory=CardConfig)  # what is given goes before the run's own

@@ -7,6 +7,7 @@ from pathlib import Path
 
 # The places of a run's own files in its repository, whose root holds the model as transformers saves it.
 RUN_FOLDER = "run"
+PUSHED = "pushed.json"  # in it: which files the last push put there
 CARD = "README.md"
 REQUIREMENTS = "requirements.txt"
 

@@ -69,7 +69,7 @@ def published(path: Path) -> TrainConfig:
     """
     loaded = _plain(path)
     loaded["trainer"] = {key: value for key, value in _group(loaded, "trainer").items() if key == "seed"}
-    loaded |= {"model": {"pretrained": "its/own"}, "tokenizer": {}}  # they come with the run
+    loaded |= {"model": {"arch": "rnn"}, "tokenizer": {}}  # any: model and tokenizer come with the run
     if list(_reaching_out({"data": _group(loaded, "data")}, local_files=False)):
         loaded["data"].update(path=None, files=None)
     return _checked(loaded, path, local_files=False, given={})
@@ -107,15 +107,15 @@ def _checked(
         raise InputError(f"{path}: not a run's configuration ({type(error).__name__})") from error
 
 
-def record(path: Path) -> dict[str, Any]:
-    """environment.json or metrics.json, as data; {} where there is none.
+def record(path: Path, largest: int = LARGEST) -> dict[str, Any]:
+    """environment.json or another JSON file of a run, as data; {} where there is none.
 
     Raises:
         InputError: it is no JSON object, or far too large for one.
     """
     if not path.exists():
         return {}
-    text = _text(path)
+    text = _text(path, largest)
     try:
         loaded = json.loads(text, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
@@ -131,12 +131,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "…"
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, largest: int = LARGEST) -> str:
     if path.is_symlink() and not _is_cached(path):
         raise InputError(f"{path}: a link to elsewhere; a run's files are its own")
     if not path.is_file():
         raise InputError(f"{path}: not a file")
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > largest:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes; a run's record is far smaller")
     try:
         return path.read_text(encoding="utf-8")

@@ -18,9 +18,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_llm import runs
 from hf_llm.config import TrainConfig
-from hf_llm.hub import CARD, is_repo_id
-from hf_llm.hub.published import public, public_config
-from hf_llm.hub.snippets import commands, snippet
+from hf_llm.hub import CARD, capsule, is_repo_id
+from hf_llm.hub.published import LARGEST, matrix_picture, public_config
+from hf_llm.hub.redaction import public, public_command
+from hf_llm.hub.snippets import commands, fenced, snippet
 from hf_llm.hub.words import WORDS
 
 # task -> the Hub's name of what it does
@@ -54,7 +55,10 @@ def is_edited(path: Path) -> bool:
     """Whether the card is another than `write` left there."""
     if not path.is_file():
         return False
-    body, _, mark = path.read_text(encoding="utf-8").rstrip().rpartition("\n")
+    try:
+        body, _, mark = path.read_text(encoding="utf-8").rstrip().rpartition("\n")
+    except UnicodeDecodeError:  # not by `write`
+        return True
     return mark != MARK.format(_digest(body))
 
 
@@ -64,9 +68,9 @@ def _digest(body: str) -> str:
 
 def text(folder: Path, cfg: TrainConfig, repo: str) -> str:
     """The card, metadata and all. `repo`: OWNER/NAME, or the run's name while there is none."""
-    environment = runs.read_json(folder / runs.ENVIRONMENT)
-    metrics = runs.read_json(folder / runs.METRICS)
-    model = runs.read_json(folder / runs.MODEL / "config.json")
+    environment = capsule.record(folder / runs.ENVIRONMENT)
+    metrics = capsule.record(folder / runs.METRICS, LARGEST)
+    model = capsule.record(folder / runs.MODEL / "config.json", LARGEST)
     body = _Card(folder, cfg, repo, environment, metrics, model).body()
     metadata = _metadata(cfg, repo, metrics, model).to_yaml()
     whole = f"---\n{metadata}\n---\n\n{body.strip()}"
@@ -131,7 +135,7 @@ class _Card:
             training=_table(["", ""], self.training()),
             curve=f"![{self.say('curve')}](loss_curve.png)" if (self.folder / "loss_curve.png").is_file() else "",
             command=self.command(),
-            config=yaml.safe_dump(public_config(self.folder), sort_keys=False, allow_unicode=True).strip(),
+            config=fenced("yaml", self.config()),
             repo=self.repo,
             limits="\n".join(f"* {line}" for line in self.limits()),
         )
@@ -141,24 +145,27 @@ class _Card:
         """As it was typed, with paths cut short; nothing where a script or a notebook trained it."""
         given = str(self.environment.get("command"))
         ours = given.startswith("hf-llm ") or "hf_llm" in given or "train.py" in given
-        return f"```sh\n{public(given)}\n```" if ours else ""
+        return fenced("sh", public_command(given)) if ours else ""
+
+    def config(self) -> str:
+        return yaml.safe_dump(public_config(self.folder), sort_keys=False, allow_unicode=True).strip()
 
     def description(self) -> str:
         return self.say(
             "tuned" if self.cfg.model.pretrained else "scratch",
-            architecture=(self.model.get("architectures") or ["?"])[0],
+            architecture=_cell(str((self.model.get("architectures") or ["?"])[0])),
             parameters=f"{self.environment.get('parameters') or 0:,}",
-            base=public(self.cfg.model.pretrained or ""),
+            base=_cell(str(public(self.cfg.model.pretrained or ""))),
             task=self.words.get(self.cfg.task["name"], self.cfg.task["name"]),
             data=self.source(),
         )
 
     def source(self) -> str:
         if self.cfg.data.path:
-            return f"`{public(self.cfg.data.path)}`"
+            return _code(str(public(self.cfg.data.path)))
         files = self.cfg.data.files.get("train") if isinstance(self.cfg.data.files, Mapping) else self.cfg.data.files
         names = [str(public(str(name))) for name in (files if isinstance(files, list) else [files]) if name]
-        return self.say("local", names=", ".join(f"`{name}`" for name in names))
+        return self.say("local", names=", ".join(map(_code, names)))
 
     def results(self) -> Iterable[str]:
         columns = [name for name in self.metrics if name != "train"]
@@ -169,11 +176,11 @@ class _Card:
         labels = self.labels()
         single = {f"{kind}_{label}" for label in labels for kind in ("precision", "recall", "f1")}
         rows = [
-            [f"`{name}`", *(_number(self.metrics[column].get(name)) for column in columns)]
+            [_code(name), *(_number(self.metrics[column].get(name)) for column in columns)]
             for name in names
             if name not in single and any(_is_scalar(self.metrics[column].get(name)) for column in columns)
         ]
-        yield _table([self.words["metric"], *columns], rows)
+        yield _table([self.words["metric"], *map(_cell, columns)], rows)
         for split, values in _measured(self.metrics):
             if "confusion_matrix" in values:
                 yield from self.classes(split, values["confusion_matrix"], labels)
@@ -182,6 +189,7 @@ class _Card:
         """Precision and recall are shares of counts that the matrix has, and so have intervals."""
         count = sum(map(sum, matrix))
         right = sum(matrix[index][index] for index in range(len(matrix)))
+        picture, split = matrix_picture(split), _cell(split)
         low, high = _interval(right, count)
         yield self.say("interval", split=split, value=_number(right / count), low=low, high=high, rows=f"{count:,}")
         rows = []
@@ -190,8 +198,7 @@ class _Card:
             rows.append([_cell(label), f"{true:,}", _share(found, said), _share(found, true)])
         yield self.say("classes", split=split)
         yield _table([self.words[word] for word in ("class", "rows", "precision", "recall")], rows)
-        picture = "confusion_matrix.png" if split == "validation" else f"confusion_matrix_{split}.png"
-        if (self.folder / picture).is_file():
+        if re.fullmatch(r"[\w.-]+", picture) and (self.folder / picture).is_file():
             yield f"{self.say('matrix', split=split)}\n\n![{self.say('matrix', split=split)}]({picture})"
 
     def labels(self) -> list[str]:
@@ -200,6 +207,8 @@ class _Card:
 
     def data(self) -> Iterable[str]:
         fingerprint = self.environment.get("data_fingerprint")
+        if fingerprint and not re.fullmatch(r"[0-9a-f]{8,128}", str(fingerprint)):
+            fingerprint = "?"  # no digest
         yield self.say(
             "source",
             source=self.source(),
@@ -210,9 +219,10 @@ class _Card:
         rows = []
         for split in used:
             account = read.get(split) or {}
-            left_out = ", ".join(f"{count:,} {reason}" for reason, count in (account.get("left_out") or {}).items())
+            reasons = (account.get("left_out") or {}).items()
+            left_out = _cell(", ".join(f"{count:,} {reason}" for reason, count in reasons))
             total = f"{account['read']:,}" if account else self.words["of_train"]
-            rows.append([split, total, f"{used[split]:,}" if used[split] is not None else "?", left_out or "0"])
+            rows.append([_cell(split), total, f"{used[split]:,}" if used[split] is not None else "?", left_out or "0"])
         if rows:
             yield _table([self.words[word] for word in ("split", "read", "used", "left_out")], rows)
 
@@ -226,9 +236,11 @@ class _Card:
         facts += [("energy", self.energy(seconds))]
         packages = environment.get("packages") or {}
         named = [("hf_llm", environment.get("hf_llm")), ("Python", environment.get("python")), *packages.items()]
-        facts += [("versions", ", ".join(f"{name} {version}" for name, version in named if version))]
-        facts += [("processes", str(environment.get("num_processes"))), ("seed", str(environment.get("seed")))]
-        facts += [("commit", f"`{environment['git_commit']}`" if environment.get("git_commit") else None)]
+        facts += [("versions", _cell(", ".join(f"{name} {version}" for name, version in named if version)))]
+        facts += [("processes", _cell(str(environment.get("num_processes"))))]
+        facts += [("seed", _cell(str(environment.get("seed"))))]
+        commit = str(environment.get("git_commit"))
+        facts += [("commit", f"`{commit}`" if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", commit) else None)]
         return [[self.words[name], value] for name, value in facts if value]
 
     def energy(self, seconds: float | None) -> str | None:
@@ -251,7 +263,7 @@ class _Card:
             yield self.say("limit_classes", count=len(self.labels()))
         length = self.cfg.task.get("max_length") or self.cfg.task.get("block_size")
         if length:
-            yield self.say("limit_length", length=length)
+            yield self.say("limit_length", length=_cell(str(length)))
         rows = [
             sum(map(sum, values["confusion_matrix"]))
             for _, values in _measured(self.metrics)
@@ -274,6 +286,10 @@ def _number(value: Any) -> str:
 def _cell(text: str) -> str:
     """What comes from the data or the user is text in a table, not markup."""
     return re.sub(r"([\\`*_{}\[\]<>|~$!#])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if re.fullmatch(r"[^`|\s]([^`|\n]*[^`|\s])?", text) else _cell(text)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

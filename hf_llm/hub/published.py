@@ -1,28 +1,36 @@
-"""What of a run is published: the files that a user of the model needs, without what says whose machine it was."""
+"""What of a run is published: the files that a user of the model needs, by name; anything else stays where it is."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import get_token
+from packaging.version import InvalidVersion, Version
 
 from hf_llm import runs
 from hf_llm.config import InputError
-from hf_llm.hub import CARD, REQUIREMENTS, RUN_FOLDER
+from hf_llm.hub import CARD, PUSHED, REQUIREMENTS, RUN_FOLDER, capsule
+from hf_llm.hub.redaction import leak, public, public_command
 
-PICTURES = "*.png"
-# An absolute path within a text: of two parts at least, for "/" and "and/or" are ordinary words.
-_PATH = re.compile(r"(?<![\w.:/\\])(?:~|file://|[A-Za-z]:(?=[\\/]))?(?:[\\/][^\s/\\,'\"`\])}:;|<>]+){2,}[\\/]?")
-_SECRET = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
-TEXT_ENDINGS = (".json", ".yaml", ".md", ".txt", ".py", ".jinja", ".jsonl", ".log", ".csv", ".model")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Beside weights and code what transformers saves of a model and reads of a tokenizer.
+SAVED = {
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json", "vocab.txt", "merges.txt"),
+    *("tokenizer.model", "spiece.model", "spm.model", "spm_char.model", "sentencepiece.model"),
+    *("sentencepiece.bpe.model", "source.spm", "target.spm", "vocab-src.json", "vocab-tgt.json", "target_vocab.json"),
+    *("entity_vocab.json", "word_shape.json", "word_pronunciation.json", "bpe.codes", "dict.txt", "emoji.json"),
+    *("normalizer.json", "byte_maps.json", "prophetnet.tokenizer"),
+}
 CHUNK = 2**20
+LARGEST = 64 * CHUNK  # bytes of a JSON file: a confusion matrix of a thousand classes has a dozen MiB
 
 
 @dataclass
@@ -36,27 +44,34 @@ class File:
     def size(self) -> int:
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Its SHA-256, by which the Hub knows a large file, and git's own hash, by which it knows a small one."""
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % self.size)
+        for piece in self.pieces():
+            sha256.update(piece)
+            git.update(piece)
+        return {"sha256": sha256.hexdigest(), "git": git.hexdigest()}
 
-def public(value: Any) -> Any:
-    """A configuration, or a text of one, with every absolute path cut to its last part."""
-    if isinstance(value, Mapping):
-        return {key: public(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [public(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if "\n" not in text and (text.startswith(("/", "~/", "\\\\", "../", "..\\")) or re.match(r"[A-Za-z]:[\\/]", text)):
-        return _last_part(text)
-    return _PATH.sub(lambda match: _last_part(match[0]), value)
+    def pieces(self) -> Iterator[bytes]:
+        if isinstance(self.content, bytes):
+            yield self.content
+            return
+        with self.content.open("rb") as stream:
+            while piece := stream.read(CHUNK):
+                yield piece
 
 
-def _last_part(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "."
+@dataclass
+class Published:
+    """What goes out of a run, in the order of its paths, and what stays of its model's folder and its pictures."""
+
+    files: list[File]
+    left_out: list[str]
 
 
-def files(folder: Path, include: Sequence[str] = ()) -> list[File]:
-    """What `hf-llm push` sends of the finished run in `folder`, in the order of its path.
+def collect(folder: Path, include: Sequence[str] = ()) -> Published:
+    """What `hf-llm push` sends of the finished run in `folder`.
 
     The model is at the root, as transformers looks for it; the run's configuration, record and metrics in `run/`.
 
@@ -64,41 +79,103 @@ def files(folder: Path, include: Sequence[str] = ()) -> list[File]:
         include: names of more files of the run directory.
 
     Raises:
-        InputError: a file of `include` is not there, or one holds a secret or a path of this machine.
+        InputError: weights or a file of `include` are not there, or a file holds a secret or a path of this machine.
     """
     model = folder / runs.MODEL
-    found = [File(path.relative_to(model).as_posix(), path) for path in sorted(model.rglob("*")) if path.is_file()]
-    found = [file for file in found if not _is_state(file.path)]
-    found += [File(path.name, path) for path in sorted(folder.glob(PICTURES))]
+    record = capsule.record(folder / runs.ENVIRONMENT)
+    metrics = capsule.record(folder / runs.METRICS, LARGEST)
     config = yaml.safe_dump(
         {**public_config(folder), "run": folder.resolve().name}, sort_keys=False, allow_unicode=True
     )
-    record = public(runs.read_json(folder / runs.ENVIRONMENT))
+    weights = _weights(model)
+    pictures = {"loss_curve.png", *map(matrix_picture, metrics)}
+    found, left_out = [], []
+    for place, names in ((model, {*SAVED, *weights, *_code(model)}), (folder, pictures)):
+        for path in sorted(place.iterdir()):
+            if path.name in names and path.is_file() and not path.is_symlink():
+                found.append(File(path.name, path))
+            elif place == model or path.suffix == ".png":
+                left_out.append(path.relative_to(folder).as_posix() + "/" * path.is_dir())
+    _check_weights(model, weights, [file for file in found if file.path in weights], record)
+    public_record = public(record)
+    if record.get("command"):
+        public_record["command"] = public_command(str(record["command"]))
     found += [
         File(CARD, folder / CARD),
         File(REQUIREMENTS, requirements(record).encode()),
         File(f"{RUN_FOLDER}/{runs.CONFIG}", config.encode()),
-        File(f"{RUN_FOLDER}/{runs.ENVIRONMENT}", _json(record)),
+        File(f"{RUN_FOLDER}/{runs.ENVIRONMENT}", _json(public_record)),
         File(f"{RUN_FOLDER}/{runs.METRICS}", folder / runs.METRICS),
     ]
-    for name in include:
+    found += _included(folder, include, {Path(file.path).name for file in found} | {PUSHED})
+    for file in found:
+        if file.path == "config.json":
+            file.content = _json(_without_origin(capsule.record(model / file.path, LARGEST)))
+        _check(file, folder)
+    listed = {file.path: file.digests for file in sorted(found, key=lambda file: file.path)}
+    found.append(File(f"{RUN_FOLDER}/{PUSHED}", _json({"files": listed})))
+    return Published(sorted(found, key=lambda file: file.path), left_out)
+
+
+def matrix_picture(split: str) -> str:
+    """The name of the picture of a split's confusion matrix."""
+    return "confusion_matrix.png" if split == "validation" else f"confusion_matrix_{split}.png"
+
+
+def _weights(model: Path) -> set[str]:
+    """The names of the files that hold a model's weights, as transformers looks for them."""
+    if not (model / INDEX).is_file() or (model / WEIGHTS).is_file():
+        return {WEIGHTS}
+    places = capsule.record(model / INDEX, LARGEST).get("weight_map")
+    names = map(str, places.values()) if isinstance(places, dict) else ()
+    return {INDEX, *(name for name in names if name.endswith(".safetensors"))}
+
+
+def _check_weights(model: Path, names: set[str], found: Sequence[File], record: Mapping[str, Any]) -> None:
+    """Refuse weights that are not there, or not those that the run recorded when it saved them."""
+    recorded = record.get("weights") or {}
+    if not isinstance(recorded, Mapping):
+        raise InputError(f"{model.parent / runs.ENVIRONMENT}: weights is no list of files and checksums")
+    there = {file.path: file for file in found}
+    for name in sorted({*names, *recorded}):
+        if name not in there:
+            raise InputError(f"{model / str(name)} is not there, or a link: the run's weights are not whole")
+        if recorded and name != INDEX and there[name].digests["sha256"] != recorded.get(name):
+            raise InputError(
+                f"{model / name} is not what the run saved: its checksum is not that of {runs.ENVIRONMENT}"
+            )
+
+
+def _code(model: Path) -> set[str]:
+    """The modules that a model's or tokenizer's `auto_map` names, and those that they import."""
+    wanted: list[str] = []
+    for name in ("config.json", "tokenizer_config.json"):
+        auto_map = capsule.record(model / name, LARGEST).get("auto_map")
+        named = list(auto_map.values()) if isinstance(auto_map, Mapping) else []
+        for item in named:
+            wanted += [f"{each}".rpartition(".")[0] for each in (item if isinstance(item, list) else [item])]
+    modules: set[str] = set()
+    while wanted:
+        module = wanted.pop()
+        path = model / f"{module}.py"
+        if module.isidentifier() and module not in modules and path.is_file() and not path.is_symlink():
+            modules.add(module)
+            text = path.read_text(encoding="utf-8", errors="replace")
+            wanted += re.findall(r"^\s*from\s+\.(\w+)\s+import\b", text, re.MULTILINE)
+    return {f"{module}.py" for module in modules}
+
+
+def _included(folder: Path, names: Iterable[str], taken: set[str]) -> Iterator[File]:
+    """More files of the run directory, of the user's choosing, but none in place of one that goes out anyway."""
+    for name in names:
         path = folder / name
-        if not path.is_file() or path.resolve().parent != folder.resolve():
+        if Path(name).name != name or not path.is_file() or path.is_symlink():
             there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."))
             raise InputError(f"include: {folder} has no file {name}; there are {there}")
-        found.append(File(f"{RUN_FOLDER}/{name}", path))
-    if model_config := next((file for file in found if file.path == "config.json"), None):
-        model_config.content = _json(_without_origin(runs.read_json(model / "config.json")))
-    found = sorted({file.path: file for file in found}.values(), key=lambda file: file.path)
-    for file in found:
-        _refuse_leaks(file, folder)
-    return found
-
-
-def _is_state(path: str) -> bool:
-    """Of a training, not of a model: its arguments (a pickle), optimizer, random numbers; and what is hidden."""
-    name = path.rpartition("/")[2]
-    return name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")) or name.startswith(".") or "__pycache__" in path
+        if name in taken:
+            raise InputError(f"include: {name} goes out anyway, or another of that name does")
+        taken.add(name)
+        yield File(f"{RUN_FOLDER}/{name}", path)
 
 
 def public_config(folder: Path) -> dict[str, Any]:
@@ -107,8 +184,10 @@ def public_config(folder: Path) -> dict[str, Any]:
     return public({key: value for key, value in config.items() if key == "run" or key not in runs.NAMED})
 
 
-def _without_origin(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("_name_or_path", "name_or_path")}
+def _without_origin(config: Any) -> Any:
+    if not isinstance(config, Mapping):
+        return config
+    return {key: _without_origin(value) for key, value in config.items() if key.lstrip("_") != "name_or_path"}
 
 
 def _json(value: Any) -> bytes:
@@ -117,37 +196,41 @@ def _json(value: Any) -> bytes:
 
 def requirements(record: Mapping[str, Any]) -> str:
     """requirements.txt: the versions that the model was trained with, local builds (+cpu) left out."""
-    packages = record.get("packages") or {}
-    lines = [f"{name}=={str(version).split('+')[0]}" for name, version in packages.items()]
-    return "\n".join([f"# Python {record.get('python')}, hf_llm {record.get('hf_llm')}", *lines]) + "\n"
+    packages = record.get("packages")
+    lines = [
+        f"{name}=={_version(version)}"
+        for name, version in (packages.items() if isinstance(packages, Mapping) else ())
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)) and _version(version)
+    ]
+    python, hf_llm = _version(record.get("python")) or "?", _version(record.get("hf_llm")) or "?"
+    return "\n".join([f"# Python {python}, hf_llm {hf_llm}", *lines]) + "\n"
 
 
-def _refuse_leaks(file: File, folder: Path) -> None:
+def _version(given: Any) -> str | None:
+    try:
+        return Version(str(given)).public
+    except InvalidVersion:
+        return None
+
+
+def _check(file: File, folder: Path) -> None:
     """The last look before anything goes out: what names this machine or opens a door stays here."""
-    places = {str(Path.home()), str(folder.resolve()), str(Path.cwd()), os.environ.get("HF_HOME", "")}
-    places = {place for place in places if len(Path(place).parts) > 2 or place == str(Path.home()) != "/"}
-    secrets = {value for value in (get_token(), os.environ.get("WANDB_API_KEY")) if value and len(value) > 5}
+    if isinstance(file.content, Path) and file.content.is_symlink():
+        raise InputError(f"{file.content}: a link to elsewhere; a run's files are its own")
     for chunk in _chunks(file):
-        for place in sorted(places):
-            if re.search(re.escape(place) + r"(?![\w.-])", chunk):
-                raise InputError(
-                    f"{file.path}: names a folder of this machine ({place}); take it out, then push again"
-                )
-        if any(secret in chunk for secret in secrets) or _SECRET.search(chunk):
-            raise InputError(f"{file.path}: holds what looks like an access token; take it out, then push again")
+        if found := leak(chunk, folder):
+            raise InputError(f"{file.path}: {found}; take it out, then push again")
 
 
 def _chunks(file: File) -> Iterable[str]:
     """The text of a file, piece by piece, with enough of each in the next; of weights there is only their header."""
-    if isinstance(file.content, bytes):
-        yield file.content.decode("utf-8", "replace")
-    elif file.path.endswith(TEXT_ENDINGS):
-        before = ""
-        with file.content.open(encoding="utf-8", errors="replace") as stream:
-            while piece := stream.read(CHUNK):
-                yield before + piece
-                before = piece[-500:]
-    elif file.path.endswith(".safetensors"):
+    if file.path.endswith(".safetensors") and isinstance(file.content, Path):
         with file.content.open("rb") as raw:
             length = int.from_bytes(raw.read(8), "little")
             yield raw.read(min(length, 16 * CHUNK)).decode("utf-8", "replace")
+        return
+    before = ""
+    for piece in file.pieces():
+        text = before + piece.decode("utf-8", "replace")
+        yield text
+        before = text[-500:]

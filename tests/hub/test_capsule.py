@@ -200,6 +200,15 @@ def test_of_a_pushed_run_a_user_of_the_model_takes_data_and_task_but_no_place(tm
     assert capsule.published(path).data.path == "me/rows"
 
 
+def test_what_lies_in_the_working_folder_says_nothing_of_a_pushed_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    for name in ("its/own", "me/bert"):
+        (tmp_path / name).mkdir(parents=True)
+        path.write_text(changed("model", {"pretrained": name}))
+        assert capsule.published(path).data.path == "builtin:unicode_names"
+
+
 def test_a_setting_that_is_not_taken_may_be_given_by_the_user(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(changed("trainer.torch_compile", True))

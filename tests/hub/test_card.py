@@ -175,3 +175,35 @@ def test_the_configuration_in_it_is_the_runs_without_its_machine(run):
     assert "launcher" not in config
     assert "runs_dir" not in config
     assert str(run.folder.parent) not in body
+
+
+def test_nothing_of_a_record_is_markup_in_the_card(run):
+    """Whoever trained a run that was pulled may have written anything into its records."""
+    evil = "1 |<img src=x>\n\n# Buy `x` [b](http://x)"
+    path, metrics = run.folder / "environment.json", run.folder / "metrics.json"
+    texts = path.read_text(), metrics.read_text()
+    record, measured = map(json.loads, texts)
+    record |= dict.fromkeys(("git_commit", "python", "hf_llm", "seed", "data_fingerprint"), evil)
+    record |= {"command": f"hf-llm train\n```\n{evil}\n````", "packages": {evil: evil}, "rows": {evil: 1}}
+    record["read"] = {evil: {"read": 1, "left_out": {evil: 1}}}
+    measured[evil] = {**measured["validation"], evil: 1.0}
+    config = run.folder / "config.yaml"
+    settings = config.read_text()
+    try:
+        path.write_text(json.dumps(record))
+        metrics.write_text(json.dumps(measured))
+        config.write_text(yaml.safe_dump({**yaml.safe_load(settings), "run": "a\n```\n# Buy `x`"}))
+        body = card.text(run.folder, load_config(run.folder), "me/spam").split("\n---\n", 1)[1]
+    finally:
+        path.write_text(texts[0])
+        metrics.write_text(texts[1])
+        config.write_text(settings)
+    outside = re.sub(r"^(`{3,})\w+\n.*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)
+    assert "Buy" in outside
+    assert not re.search(r"^# Buy|(?<!\\)<img|(?<!\\)\[b\]|(?<!\\)`x|^```", outside, re.MULTILINE)
+    assert "git commit" not in outside
+
+
+def test_a_card_that_is_no_text_was_edited(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"\xff\xfe")
+    assert card.is_edited(tmp_path / "README.md")

@@ -45,7 +45,9 @@ def hub():
 
 def look(hub, folder, *options, token="hf_good"):
     """What `hf-llm train` says before it would train."""
-    command = [sys.executable, "-m", "hf_llm", "train", "task=text_classification", "tokenizer=word", "preflight=only"]
+    command = [sys.executable, "-m", "hf_llm", "train", "task=text_classification", "preflight=only"]
+    if not any(option.startswith("tokenizer.pretrained") for option in options):
+        command += ["tokenizer=word"]
     command += [*toys.SMALL["bert"], *toys.QUICK, *options]
     env = hub.environment(folder / "home", token)
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
