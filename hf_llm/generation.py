@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from hf_llm.config.check import unknown
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
@@ -78,17 +81,22 @@ def _prompts(cfg: GenerateConfig) -> list[str]:
         raise InputError("prompt and prompts: give one of them")
     if cfg.prompts is None:
         return [cfg.prompt or ""]
-    if cfg.prompts == "-":
-        lines = sys.stdin.read().splitlines()
-    elif Path(cfg.prompts).is_file():
-        from hf_llm.data.formats import decode
+    from hf_llm.data import decoding
 
-        lines = decode(Path(cfg.prompts).read_bytes(), cfg.prompts, "utf-8").splitlines()
+    remedy = "prompts are read as utf-8"
+    if cfg.prompts == "-":
+        text = decoding.standard_input(sys.stdin, "utf-8", remedy)
+    elif Path(cfg.prompts).is_file():
+        text = decoding.decode(Path(cfg.prompts).read_bytes(), cfg.prompts, "utf-8", remedy)
     else:
         raise InputError(f"prompts={cfg.prompts}: no such file")
+    lines = decoding.lines(text)
     prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise InputError(f"prompts={cfg.prompts}: empty; a prompt per line is wanted")
+    blank = f"; left out: {len(lines) - len(prompts):,} blank lines" if len(prompts) < len(lines) else ""
+    said = f"{len(lines):,} line{'s' * (len(lines) > 1)} read, {len(prompts):,} used{blank}"
+    logger.info("%s: %s", decoding.STANDARD_INPUT if cfg.prompts == "-" else cfg.prompts, said)
     return prompts
 
 

@@ -12,9 +12,10 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
 from hf_llm.data import offsets, sources, streaming, tags
 from hf_llm.data.columns import Column, listed, wanted
+from hf_llm.data.decoding import STANDARD_INPUT, standard_input
 from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
-from hf_llm.data.formats import decode, parse, parse_text
+from hf_llm.data.formats import parse, parse_text
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, clean, report
 from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wanted_splits
@@ -137,9 +138,7 @@ def read(
 
 
 def _standard_input(stream: TextIO, needed: Sequence[Column], cfg: DataConfig, sample_by: str) -> Rows:
-    where = "standard input"
-    buffer = getattr(stream, "buffer", None)  # as bytes, so that data.encoding holds; a StringIO has none
-    text = decode(buffer.read(), where, cfg.encoding) if buffer is not None else stream.read()
+    where, text = STANDARD_INPUT, standard_input(stream, cfg.encoding)
     if not text.strip():
         raise InputError(f"{where} is empty: pipe a text a line into it, or JSON lines")
     form = cfg.format

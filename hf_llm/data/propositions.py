@@ -19,6 +19,7 @@ import pyarrow as pa
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.conll import Sentence, sentences
+from hf_llm.data.decoding import lines
 from hf_llm.data.jsonlines import json_lines
 from hf_llm.data.rows import Rows, from_table
 from hf_llm.data.words import split
@@ -46,7 +47,7 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     asked = {column.kind: column for column in columns}
     left_out: Counter[str] = Counter()
     if form == "txt":
-        rows = [Row(n, split(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        rows = [Row(n, split(line)) for n, line in enumerate(lines(text), 1) if line.strip()]
         present(columns, [asked["words"].source], where, hint=": a text file has no other (conll, jsonl, parquet may)")
     elif form == "conll":
         rows = list(_of_conll(text, where, asked, cfg, left_out))
@@ -59,14 +60,14 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     if "roles" in asked and any(row.tags is not None for row in rows):
         table["roles"] = pa.array([row.tags for row in rows], pa.list_(pa.string()))
     here = {kind: values for kind, values in table.items() if kind in asked}
-    lines = np.array([row.line for row in rows])
+    starts = np.array([row.line for row in rows])
     return Rows(
         from_table(pa.table({asked[kind].source: values for kind, values in here.items()})),
         where,
-        numbers=lines if form == "txt" else None,
+        numbers=starts if form == "txt" else None,
         unit="line" if form == "txt" else "row",
         left_out=left_out,
-        line_of=(lambda number: int(lines[number - 1])) if form == "conll" else None,
+        line_of=(lambda number: int(starts[number - 1])) if form == "conll" else None,
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, IterableDataset
 
 from hf_llm.config import DataConfig, InputError
-from hf_llm.data import files, formats, tables
+from hf_llm.data import decoding, files, formats, tables
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.delimited import HEADER_ONLY, WRONG_FIELDS, dialect_of, header, stray_quote, wrong_fields
 from hf_llm.data.jsonlines import two_types
@@ -104,7 +104,7 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
     """Decoded lines with their ends (`newline` as `open` has it)."""
     count, counted = 0, _Counted(stream)
     try:
-        text = io.TextIOWrapper(counted, formats.codec(encoding), newline=newline)  # type: ignore[type-var]
+        text = io.TextIOWrapper(counted, decoding.codec(encoding), newline=newline)  # type: ignore[type-var]
         for line in text:
             count += 1
             yield line
@@ -113,7 +113,7 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
         number = counted.count - len(error.object) + error.start + 1
         above = count + error.object.count(b"\n", 0, error.start)
         byte = error.object[error.start]
-        raise InputError(formats.undecodable(where, above + 1, number, byte, encoding)) from error
+        raise InputError(decoding.undecodable(where, above + 1, number, byte, encoding)) from error
     if not count:
         raise InputError(f"{where}: {formats.EMPTY}")
 

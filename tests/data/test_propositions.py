@@ -160,3 +160,11 @@ def test_what_is_wrong_is_said_with_the_file_and_the_place(tmp_path, name, conte
 def test_columns_have_to_be_numbered(tmp_path):
     with pytest.raises(InputError, match=r"which column is data.columns.predicate=predicate\? Number them from 0"):
         load(tmp_path, CONLL, columns={"words": 1, "tags": 3})
+
+
+def test_a_line_separator_in_a_text_ends_no_row(tmp_path):
+    (tmp_path / "new.txt").write_text("it\u2028ran\x85off\nand sat\n", encoding="utf-8")
+    columns = {"words": "words", "predicate": "predicate?"}
+    rows = data.read(str(tmp_path / "new.txt"), DataConfig(), columns)
+    assert len(rows) == 2
+    assert rows["words"][1] == ["and", "sat"]
