@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_llm import console, runs
 from hf_llm.config import GenerateConfig, InputError
-from hf_llm.config.check import unknown
+from hf_llm.config.generation import MORE_THAN_TEXTS, checked
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -104,14 +104,11 @@ def settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTraine
     """The model's own generation settings with those that are given laid over them.
 
     Raises:
-        InputError: an unknown setting, or values that do not go together.
+        InputError: an unknown setting, a value that it cannot have, or values that do not go together.
     """
     from transformers import GenerationConfig
 
-    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    wrong = [unknown(name, known, "generation.") for name in given if name not in known]
-    if wrong:
-        raise InputError("; ".join(wrong))
+    given = checked(given, "generation.")
     probe = "abcdef"  # transformers' own, by which it finds out how each token is spelt
     if given.get("stop_strings") and probe not in tokenizer.decode(tokenizer(probe)["input_ids"]):
         raise InputError(
@@ -119,6 +116,7 @@ def settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTraine
         )
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     own = {name: value for name, value in model.generation_config.to_diff_dict().items() if value is not None}
+    own |= dict.fromkeys(MORE_THAN_TEXTS, False)  # what is not set, `generate` takes from the model
     if "max_length" in given:  # the model's own max_new_tokens would win
         own.pop("max_new_tokens", None)
     try:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_max_length_counts_the_prompt_and_needs_no_other_setting(runs):
     assert len(generated(runs, "chars", *both)[0]) == 4
     with pytest.raises(InputError, match=r"generation\.max_length=2000 exceeds the model's 1024 positions"):
         generated(runs, "chars", "generation.max_length=2000")
+
+
+def test_a_model_that_would_return_more_than_texts_still_gives_texts(runs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(runs / "chars", folder)
+    (settings,) = folder.rglob("generation_config.json")
+    settings.write_text('{"return_dict_in_generate": true, "output_scores": true}')
+    assert generated(runs, folder, "generation.max_length=10") == generated(runs, "chars", "generation.max_length=10")
 
 
 AWKWARD = "\ufeffred\u2028blue\r\n \r\none\x0ctwo\r\n\r\n".encode()
