@@ -13,12 +13,12 @@ from datasets import ClassLabel, Dataset
 
 from hf_llm.config import InputError
 from hf_llm.data.columns import Column, listed, shorten
+from hf_llm.data.jsonlines import LABEL_KINDS
 from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
 
 REAL = "is a real number; classes are text or whole numbers"
-KINDS = "a label is text, a whole number, or true or false"
 
 
 def encode(
@@ -100,7 +100,7 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
         return pc.cast(values, pa.string())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(values, pa.string())
-    raise InputError(f"{part.where}: column '{name}' holds {kind}; {KINDS}")
+    raise InputError(f"{part.where}: column '{name}' holds {kind}; {LABEL_KINDS}")
 
 
 def _class_label_names(parts: Sequence[Rows], name: str) -> list[str] | None:

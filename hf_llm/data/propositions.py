@@ -20,6 +20,7 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.conll import Sentence, sentences
 from hf_llm.data.decoding import lines
+from hf_llm.data.json_objects import parse_row
 from hf_llm.data.jsonlines import json_lines
 from hf_llm.data.rows import Rows, from_table
 from hf_llm.data.words import split
@@ -166,14 +167,9 @@ def _of_json(text: str, where: str, columns: Sequence[Column]) -> Iterator[Row]:
     """An object a line: words, or in their place a text; a predicate by its number, or as a word that occurs once."""
     asked = {column.kind: column for column in columns}
     source = asked["words"].source
-    for number, line in enumerate((line for line in json_lines(text, where).split("\n") if line.strip()), 1):
+    for number, line in enumerate((line for line in json_lines(text, where, columns).split("\n") if line.strip()), 1):
         at = f"{where}, row {number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{at}: not valid JSON: {error}; give an object a line") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{at}: {shorten(line)} is not an object {{column: value}}")
+        values = parse_row(line, at, columns)
         found = {kind: values.get(column.source, values.get(column.name)) for kind, column in asked.items()}
         words = values.get("text") if found["words"] is None else found["words"]
         if isinstance(words, str):

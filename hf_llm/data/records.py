@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
@@ -19,7 +18,8 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data import decoding, files, formats, tables
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.delimited import HEADER_ONLY, WRONG_FIELDS, dialect_of, header, stray_quote, wrong_fields
-from hf_llm.data.jsonlines import two_types
+from hf_llm.data.json_objects import parse_row
+from hf_llm.data.jsonlines import no_label, two_types
 from hf_llm.data.rows import Tally, not_text
 
 Part = str | tuple[Dataset | IterableDataset, str]  # a file, or a part of a data set and what a message calls it
@@ -198,17 +198,13 @@ def _of_json(lines: Iterable[str], where: str, columns: Sequence[Column], cfg: D
         record = Record(where, number, {})
         if number == 1 and line.lstrip().startswith("["):
             raise InputError(f"{where}: an array is read whole; give an object a line, or set data.streaming=false")
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            text = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{record.at()}: not valid JSON: {text}; give an object a line") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{record.at()}: {shorten(line)} is not an object {{column: value}}")
+        row = parse_row(line, record.at(), columns)
         if number == 1 and cfg.bad_rows != "skip":
             columns = present(columns, list(row), where)
         for column in columns:
             kind = kind_of(row.get(column.source)) if column.kind == "label" else "null"
+            if kind in ("array", "object"):
+                raise InputError(f"{record.at()}: {no_label(column.source, kind)}")
             if kind != "null" and kind != kinds.setdefault(column.source, kind):
                 raise InputError(f"{record.at()}: {two_types(column.source, kind)}")
         yield record._replace(values={column.source: row.get(column.source) for column in columns})

@@ -72,6 +72,24 @@ CASES = {
     "utf-16": ({"t.txt": "x".encode("utf-16")}, {}, TEXT, r"\(utf-16 would read it\)"),
     "unknown encoding": ({"t.txt": "x"}, {"encoding": "klingon"}, TEXT, "data.encoding=klingon: no such encoding"),
     "broken json": ({"t.jsonl": '{"text":"x"}\n{"text":\n'}, {}, TEXT, "t.jsonl, row 2: not valid JSON"),
+    "key twice": (
+        {"t.jsonl": '{"text":"x","label":"a"}\n{"text":"x","text":"y","label":"b"}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 2: key 'text' is there twice",
+    ),
+    "list for label": (
+        {"t.jsonl": '{"text":"x","label":["a"]}\n{"text":"y","label":["b"]}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 1: column 'label' holds array; a label is text, a whole number, or true or false",
+    ),
+    "object for label": (
+        {"t.jsonl": '{"text":"x","label":{"a":1}}\n{"text":"y","label":{"a":1}}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 1: column 'label' holds object; a label is text, a whole number, or true or false",
+    ),
     "number for text": ({"t.jsonl": '{"text":"x"}\n{"text":3}\n'}, {}, TEXT, "row 2: column 'text' holds number"),
     "labels of two types": (
         {"t.jsonl": '{"text":"x","label":1}\n{"text":"y","label":"b"}\n'},
@@ -306,3 +324,13 @@ def test_a_limit_to_one_class_is_fine_for_a_trained_model_and_a_wider_one_for_an
 def test_bad_standard_input_is_one_line(content, expected):
     with pytest.raises(InputError, match=expected):
         data.read(io.StringIO(content), DataConfig(), {"text": "text", "label": "label?"})
+
+
+@pytest.mark.parametrize("columns", [TEXT, {"text": "texts"}, {"text": "words", "of": "predicate?"}])
+@pytest.mark.parametrize(
+    "content", ['[{"text": "v"}, {"text": "x", "text": "y"}]', '{"text": "v"}\n{"text":"x","text":"y"}']
+)
+def test_a_key_twice_is_refused_in_every_form_of_json(tmp_path, content, columns):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(InputError, match=r"t.json, row 2: key 'text' is there twice"):
+        data.read(str(tmp_path / "t.json"), DataConfig(), columns)
