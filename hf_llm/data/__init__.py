@@ -17,7 +17,7 @@ from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
 from hf_llm.data.formats import parse, parse_text
 from hf_llm.data.jsonlines import parse_json
-from hf_llm.data.rows import Rows, clean, report
+from hf_llm.data.rows import Rows, clean, refuse_blank_lines, report
 from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wanted_splits
 from hf_llm.data.streaming import reporting
 
@@ -120,7 +120,7 @@ def read(
     is not blank is "{", else a text a line.
 
     Raises:
-        InputError: as `load`.
+        InputError: as `load`; and at a blank line of text, unless `cfg.bad_rows` is "skip".
     """
     needed = wanted(columns, cfg)
     sample_by = cfg.sample_by or sample_by
@@ -129,6 +129,9 @@ def read(
         rows = sources.parts_of(files, needed, cfg, sample_by)
     else:
         rows = [_standard_input(source, needed, cfg, sample_by)]
+    if cfg.bad_rows != "skip":
+        for part in rows:
+            refuse_blank_lines(part)
     rows = _cleaned(rows, needed, cfg)
     names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
     for column in needed:

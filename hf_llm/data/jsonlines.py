@@ -13,9 +13,8 @@ from hf_llm.config import InputError
 from hf_llm.data import answers, references
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.json_objects import loads, parse_row, refuse_repeated, twice
+from hf_llm.data.labels import no_label
 from hf_llm.data.rows import Rows, from_table
-
-LABEL_KINDS = "a label is text, a whole number, or true or false"
 
 
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
@@ -109,8 +108,3 @@ def _json_message(error: Exception | None, where: str, labels: Sequence[str]) ->
 def two_types(column: str, kind: str) -> str:
     """What is wrong with a label of another type than those before it."""
     return f"column '{column}' holds {kind} here and another type elsewhere; use one type for labels"
-
-
-def no_label(column: str, kind: str) -> str:
-    """What is wrong with a list or an object in the place of a label."""
-    return f"column '{column}' holds {kind}; {LABEL_KINDS}"

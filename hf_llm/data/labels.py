@@ -13,7 +13,6 @@ from datasets import ClassLabel, Dataset
 
 from hf_llm.config import InputError
 from hf_llm.data.columns import Column, listed, shorten
-from hf_llm.data.jsonlines import LABEL_KINDS
 from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
@@ -71,6 +70,11 @@ def unlisted(label: str, labels: Sequence[str], origin: str) -> str:
     return f"label '{shorten(label)}' is not one of {origin}: {listed(labels, near=label)}"
 
 
+def no_label(column: str, kind: object) -> str:
+    """What is wrong with a column of something else than labels."""
+    return f"column '{column}' holds {kind}; a label is text, a whole number, or true or false"
+
+
 def _with_column(part: Rows, name: str, ids: pa.ChunkedArray, labels: list[str]):
     order = part.dataset.column_names
     dataset = part.dataset.remove_columns(name)
@@ -100,7 +104,7 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
         return pc.cast(values, pa.string())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(values, pa.string())
-    raise InputError(f"{part.where}: column '{name}' holds {kind}; {LABEL_KINDS}")
+    raise InputError(f"{part.where}: {no_label(name, kind)}")
 
 
 def _class_label_names(parts: Sequence[Rows], name: str) -> list[str] | None:

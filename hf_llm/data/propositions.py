@@ -22,7 +22,7 @@ from hf_llm.data.conll import Sentence, sentences
 from hf_llm.data.decoding import lines
 from hf_llm.data.json_objects import parse_row
 from hf_llm.data.jsonlines import json_lines
-from hf_llm.data.rows import Rows, from_table
+from hf_llm.data.rows import BLANK_LINES, Rows, from_table
 from hf_llm.data.words import split
 
 NONE = ("_", "-")  # what stands for no predicate: of CoNLL-U's kin, of CoNLL-2005 and 2012
@@ -48,7 +48,9 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     asked = {column.kind: column for column in columns}
     left_out: Counter[str] = Counter()
     if form == "txt":
-        rows = [Row(n, split(line)) for n, line in enumerate(lines(text), 1) if line.strip()]
+        given = lines(text)
+        rows = [Row(n, split(line)) for n, line in enumerate(given, 1) if line.strip()]
+        left_out += Counter({BLANK_LINES: len(given) - len(rows)})  # less those of which there are none
         present(columns, [asked["words"].source], where, hint=": a text file has no other (conll, jsonl, parquet may)")
     elif form == "conll":
         rows = list(_of_conll(text, where, asked, cfg, left_out))

@@ -19,7 +19,7 @@ from hf_llm.data import decoding, files, formats, tables
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.delimited import HEADER_ONLY, WRONG_FIELDS, dialect_of, header, stray_quote, wrong_fields
 from hf_llm.data.json_objects import parse_row
-from hf_llm.data.jsonlines import no_label, two_types
+from hf_llm.data.jsonlines import two_types
 from hf_llm.data.rows import Tally, not_text
 
 Part = str | tuple[Dataset | IterableDataset, str]  # a file, or a part of a data set and what a message calls it
@@ -203,8 +203,6 @@ def _of_json(lines: Iterable[str], where: str, columns: Sequence[Column], cfg: D
             columns = present(columns, list(row), where)
         for column in columns:
             kind = kind_of(row.get(column.source)) if column.kind == "label" else "null"
-            if kind in ("array", "object"):
-                raise InputError(f"{record.at()}: {no_label(column.source, kind)}")
             if kind != "null" and kind != kinds.setdefault(column.source, kind):
                 raise InputError(f"{record.at()}: {two_types(column.source, kind)}")
         yield record._replace(values={column.source: row.get(column.source) for column in columns})

@@ -86,11 +86,15 @@ def test_json_lines_and_parquet_say_the_same(tmp_path):
 def test_what_is_predicted_on_may_be_text_with_or_without_predicates():
     asked = {name: kind for name, kind in COLUMNS.items() if name != "tags"}
 
-    def read(text):
-        found = data.read(io.StringIO(text), DataConfig(columns={"words": 1, "predicate": 2}), asked)
+    def read(text, **options):
+        cfg = DataConfig(columns={"words": 1, "predicate": 2}, **options)
+        found = data.read(io.StringIO(text), cfg, asked)
         return list(zip(found["words"], found["predicate"], strict=True))
 
-    assert read("He said no.\n\nYes\n") == [(["He", "said", "no", "."], None), (["Yes"], None)]
+    assert read("He said no.\nYes\n") == [(["He", "said", "no", "."], None), (["Yes"], None)]
+    assert read("\nYes\n\n", bad_rows="skip") == [(["Yes"], None)]
+    with pytest.raises(InputError, match=r"^standard input, line 1: blank \(2 such lines\)"):
+        read("\nYes\n\n")
     assert read('{"text": "He said no.", "predicate": "said"}\n{"words": ["a b", "c"], "predicate": 1}') == [
         (["He", "said", "no", "."], 1),
         (["a b", "c"], 1),
