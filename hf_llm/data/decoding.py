@@ -9,6 +9,15 @@ from hf_llm.config import InputError
 
 STANDARD_INPUT = "standard input"
 REMEDY = "set data.encoding"
+MAGIC = {
+    b"\x1f\x8b": "compressed by gzip: give its name the ending .gz",
+    b"BZh": "compressed by bzip2: give its name the ending .bz2",
+    b"\xfd7zXZ\x00": "compressed by xz: give its name the ending .xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: give its name the ending .zst",
+    b"PK\x03\x04": "a zip archive: give its name the ending .zip",
+    b"PAR1": "Parquet: set data.format=parquet",
+    b"ARROW1": "Arrow: set data.format=arrow",
+}
 
 
 def decode(raw: bytes, where: str, encoding: str, remedy: str = REMEDY) -> str:
@@ -22,8 +31,10 @@ def decode(raw: bytes, where: str, encoding: str, remedy: str = REMEDY) -> str:
     except UnicodeError as error:
         start = getattr(error, "start", 0)
         line = raw.count(b"\n", 0, start) + 1
+        magic = no_text(raw)
+        hint = "" if magic else _encoding_hint(raw)
         raise InputError(
-            f"{undecodable(where, line, start + 1, raw[start], encoding, remedy)}{_encoding_hint(raw, encoding)}"
+            f"{undecodable(where, line, start + 1, raw[start], encoding, magic or remedy)}{hint}"
         ) from error
 
 
@@ -44,8 +55,13 @@ def undecodable(where: str, line: int, number: int, byte: int, encoding: str, re
     return f"{where}, line {line}: byte {number:,} of the file (0x{byte:02x}) is not {encoding}; {remedy}"
 
 
-def _encoding_hint(raw: bytes, encoding: str) -> str:
-    """ "=NAME" of an encoding that reads all of it; a guess, so only for a message."""
+def no_text(raw: bytes) -> str | None:
+    """What the file is by its first bytes, where these are no text's, and what to do: latin-1 would read it too."""
+    return next((f"the file is {what}" for magic, what in MAGIC.items() if raw.startswith(magic)), None)
+
+
+def _encoding_hint(raw: bytes) -> str:
+    """An encoding that reads all of it; a guess, so only for a message."""
     candidates = ["utf-16"] if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8", "gb18030", "cp1252", "latin-1"]
     for candidate in candidates:
         try:

@@ -113,7 +113,9 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
         number = counted.count - len(error.object) + error.start + 1
         above = count + error.object.count(b"\n", 0, error.start)
         byte = error.object[error.start]
-        raise InputError(decoding.undecodable(where, above + 1, number, byte, encoding)) from error
+        first = counted.count == len(error.object)
+        remedy = (decoding.no_text(error.object) if first else None) or decoding.REMEDY
+        raise InputError(decoding.undecodable(where, above + 1, number, byte, encoding, remedy)) from error
     if not count:
         raise InputError(f"{where}: {formats.EMPTY}")
 

@@ -104,21 +104,28 @@ def test_texts_survive_every_format(ending, tmp_path):
     assert train.features["label"].int2str(list(train["label"])) == labels
 
 
-@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.csv.zst", "t.zip"])
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.csv.zst", "t.zip", "gz.zip"])
 def test_compressed_files_read_as_what_they_hold(name, tmp_path):
     plain = b"text,label\nx,a\ny,b\n"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("d/t.csv", plain)
         file.writestr("__MACOSX/d/._t.csv", b"junk")
+    inside = io.BytesIO()
+    with zipfile.ZipFile(inside, "w") as file:
+        file.writestr("t.csv.gz", gzip.compress(plain))
     packed = {
+        "gz.zip": inside.getvalue(),
         "t.csv.gz": gzip.compress(plain),
         "t.csv.bz2": bz2.compress(plain),
         "t.csv.xz": lzma.compress(plain),
         "t.csv.zst": zstandard.compress(plain),
         "t.zip": archive.getvalue(),
     }
-    assert list(load(files=write(tmp_path / name, packed[name]))["train"]["text"]) == ["x", "y"]
+    path = write(tmp_path / name, packed[name])
+    assert list(load(files=path)["train"]["text"]) == ["x", "y"]
+    streamed = load(files=path, streaming=True, labels=["a", "b"])["train"]
+    assert [row["text"] for row in streamed] == ["x", "y"]
 
 
 def test_a_changed_archive_is_read_again(tmp_path):

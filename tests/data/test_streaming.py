@@ -35,6 +35,7 @@ OTHERWISE = {
     "too short to cut": None,
 }
 LABELS = {
+    "cut gz in a zip": ["a", "b", "label"],
     "cut gz": ["a", "b", "label"],
     "label not listed": ["a", "B"],
     "labels of two types": [1, 2],
