@@ -98,7 +98,7 @@ def load(
     result = {split: _joined(split, rows, account) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
-    check_limited(limits, found)
+    check_limited(limits, [*found, "validation"] if carved else found)
     use = [split for split in use if split in result]
     if "train" in limits and "train" in use and has_label and labels is None:
         label_names.refuse_limit_to_one_class(result["train"], limits["train"])

@@ -200,7 +200,24 @@ CASES = {
         "t.jsonl: a label is a number beyond 64 bits",
     ),
     "url as a path": ({}, {"path": "https://example.org/t.csv"}, ROWS, "is a URL: .*data.files.train"),
-    "too few of each class to carve": ({"t.csv": "text,label\nx,a\ny,b\n"}, {}, ROWS, "2 rows are too few to carve"),
+    "too few of each class to carve": (
+        {"t.csv": "text,label\nx,a\ny,b\n"},
+        {},
+        ROWS,
+        r"as many values as rows \(2\); set",
+    ),
+    "numbers to predict": (
+        {"t.csv": "text,label\n" + "".join(f"x,0.{n}\n" for n in range(100, 160))},
+        {},
+        ROWS,
+        r"as many values as rows \(60\), and numbers to predict are no classes; set data.columns.label",
+    ),
+    "limit on no split": (
+        {"t.csv": GOOD},
+        {"limits": {"foo": 5}},
+        ROWS,
+        "data.limits.foo: no such split; there are train, validation$",
+    ),
     "three texts": (
         {"t.csv": GOOD},
         {"columns": {"text": ["a", "b", "c"]}},
