@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_llm import console, runs
 from hf_llm.config import GenerateConfig, InputError
-from hf_llm.config.check import unknown
+from hf_llm.config.generation import MORE_THAN_TEXTS, checked
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
@@ -78,17 +81,22 @@ def _prompts(cfg: GenerateConfig) -> list[str]:
         raise InputError("prompt and prompts: give one of them")
     if cfg.prompts is None:
         return [cfg.prompt or ""]
-    if cfg.prompts == "-":
-        lines = sys.stdin.read().splitlines()
-    elif Path(cfg.prompts).is_file():
-        from hf_llm.data.formats import decode
+    from hf_llm.data import decoding
 
-        lines = decode(Path(cfg.prompts).read_bytes(), cfg.prompts, "utf-8").splitlines()
+    remedy = "prompts are read as utf-8"
+    if cfg.prompts == "-":
+        text = decoding.standard_input(sys.stdin, "utf-8", remedy)
+    elif Path(cfg.prompts).is_file():
+        text = decoding.decode(Path(cfg.prompts).read_bytes(), cfg.prompts, "utf-8", remedy)
     else:
         raise InputError(f"prompts={cfg.prompts}: no such file")
+    lines = decoding.lines(text)
     prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise InputError(f"prompts={cfg.prompts}: empty; a prompt per line is wanted")
+    blank = f"; left out: {len(lines) - len(prompts):,} blank lines" if len(prompts) < len(lines) else ""
+    said = f"{len(lines):,} line{'s' * (len(lines) > 1)} read, {len(prompts):,} used{blank}"
+    logger.info("%s: %s", decoding.STANDARD_INPUT if cfg.prompts == "-" else cfg.prompts, said)
     return prompts
 
 
@@ -96,14 +104,11 @@ def settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTraine
     """The model's own generation settings with those that are given laid over them.
 
     Raises:
-        InputError: an unknown setting, or values that do not go together.
+        InputError: an unknown setting, a value that it cannot have, or values that do not go together.
     """
     from transformers import GenerationConfig
 
-    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    wrong = [unknown(name, known, "generation.") for name in given if name not in known]
-    if wrong:
-        raise InputError("; ".join(wrong))
+    given = checked(given, "generation.")
     probe = "abcdef"  # transformers' own, by which it finds out how each token is spelt
     if given.get("stop_strings") and probe not in tokenizer.decode(tokenizer(probe)["input_ids"]):
         raise InputError(
@@ -111,6 +116,7 @@ def settings(given: dict[str, Any], model: PreTrainedModel, tokenizer: PreTraine
         )
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     own = {name: value for name, value in model.generation_config.to_diff_dict().items() if value is not None}
+    own |= dict.fromkeys(MORE_THAN_TEXTS, False)  # what is not set, `generate` takes from the model
     if "max_length" in given:  # the model's own max_new_tokens would win
         own.pop("max_new_tokens", None)
     try:

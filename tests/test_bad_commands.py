@@ -164,3 +164,10 @@ def test_a_mended_command_may_keep_the_name_of_the_run(here, capsys):
     assert not (here / "outputs" / "mine").exists()
     main([*command, "data.files.train=corpus.txt"])
     assert (here / "outputs" / "mine" / "metrics.json").is_file()
+
+
+def test_every_wrong_setting_of_a_generation_is_listed_before_the_model_is_looked_for(here, capsys):
+    wrong = ["generation.top_p=7", "generation.max_new_token=3", "generation.num_beams=many", "seed=-1"]
+    heading, *lines = refused(["generate", "run=nowhere", *wrong], capsys).splitlines()
+    assert heading == "hf-llm: 4 mistakes in the configuration:"
+    assert {line.split(":")[0].strip() for line in lines} == {setting.split("=")[0] for setting in wrong}

@@ -1,5 +1,9 @@
 """What `generate` returns, on models with random weights."""
 
+import io
+import logging
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,40 @@ def test_max_length_counts_the_prompt_and_needs_no_other_setting(runs):
     assert len(generated(runs, "chars", *both)[0]) == 4
     with pytest.raises(InputError, match=r"generation\.max_length=2000 exceeds the model's 1024 positions"):
         generated(runs, "chars", "generation.max_length=2000")
+
+
+def test_a_model_that_would_return_more_than_texts_still_gives_texts(runs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(runs / "chars", folder)
+    (settings,) = folder.rglob("generation_config.json")
+    settings.write_text('{"return_dict_in_generate": true, "output_scores": true}')
+    assert generated(runs, folder, "generation.max_length=10") == generated(runs, "chars", "generation.max_length=10")
+
+
+AWKWARD = "\ufeffred\u2028blue\r\n \r\none\x0ctwo\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("source", ["file", "standard input"])
+def test_prompts_are_lines_and_those_left_out_are_counted(runs, source, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("hf_llm"), "propagate", True)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(AWKWARD), encoding="ascii"))
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(AWKWARD)
+    name = str(path) if source == "file" else "-"
+    greedy = ["generation.do_sample=false", "generation.max_new_tokens=1"]
+    with caplog.at_level(logging.INFO, "hf_llm"):
+        rows = generate(compose("generate", f"run={runs / 'bytes'}", f"prompts={name}", *greedy))
+    assert [row["prompt"] for row in rows] == ["red\u2028blue", "one\x0ctwo"]
+    where = str(path) if source == "file" else source
+    assert f"{where}: 4 lines read, 2 used; left out: 2 blank lines" in caplog.messages
+
+
+def test_standard_input_that_is_not_utf_8_is_refused_with_the_line(runs, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"red\n\xff\n")))
+    with pytest.raises(
+        InputError, match=r"^standard input, line 2: byte 5 .* is not utf-8; prompts are read as utf-8"
+    ):
+        generate(compose("generate", f"run={runs / 'bytes'}", "prompts=-"))
 
 
 def test_a_stop_string_ends_a_text(runs):

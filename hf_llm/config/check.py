@@ -74,6 +74,9 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
         _trainer(trainer, mistakes)
     if isinstance(task := values.get("task", {}), dict):
         _task(task, mistakes, required=schema.__name__ == "TrainConfig")
+    from hf_llm.config.generation import check_settings  # which uses what is below
+
+    check_settings(values, mistakes)
     if isinstance(values.get("model"), ModelConfig):
         _model(values["model"], mistakes)
     if values.get("early_stopping_patience") and not mistakes and trainer.get("eval_strategy", "no") == "no":

@@ -1,4 +1,4 @@
-"""What a dataclass of another module declares, read from its source, so that a check takes milliseconds.
+"""What a class of another module declares, read from its source, so that a check takes milliseconds.
 
 Importing `transformers.training_args` takes seconds (it brings torch); reading its fields off the syntax tree, 30 ms.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -73,6 +74,20 @@ def trainer_options() -> dict[str, list[str]]:
                 ]
                 options[name] = [str(value) for value in values]
     return options
+
+
+@lru_cache
+def generation_fields() -> dict[str, str]:
+    """`GenerationConfig`: field name -> annotation; its `__init__` has the names, only its docstring the types."""
+    cls = _classes(transformers_folder() / "generation" / "configuration_utils.py")["GenerationConfig"]
+    init = next(node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    assigned = [target for node in ast.walk(init) if isinstance(node, ast.Assign) for target in node.targets]
+    names = [target.attr for target in assigned if isinstance(target, ast.Attribute) and target.attr[0] != "_"]
+    said = re.findall(r"^ +(\w+) *:? *\((.+?)(?:, \*optional\*.*)?\)+:$", ast.get_docstring(cls) or "", re.MULTILINE)
+    kinds = {name: kind.replace("`", "").replace(" or ", " | ") for name, kind in said}
+    plain = {"bool", "int", "float", "str", "list", "dict", "Union"}
+    typed = {name: f"{kind} | None" for name, kind in kinds.items() if set(re.findall(r"\w+", kind)) <= plain}
+    return {name: typed.get(name, "Any") for name in names}
 
 
 @lru_cache

@@ -12,11 +12,12 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data import labels as label_names
 from hf_llm.data import offsets, sources, streaming, tags
 from hf_llm.data.columns import Column, listed, wanted
+from hf_llm.data.decoding import STANDARD_INPUT, standard_input
 from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
-from hf_llm.data.formats import decode, parse, parse_text
+from hf_llm.data.formats import parse, parse_text
 from hf_llm.data.jsonlines import parse_json
-from hf_llm.data.rows import Rows, clean, report
+from hf_llm.data.rows import Rows, clean, refuse_blank_lines, report
 from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wanted_splits
 from hf_llm.data.streaming import reporting
 
@@ -97,7 +98,7 @@ def load(
     result = {split: _joined(split, rows, account) for split, rows in parts.items()}
     if carved and "train" in result:
         result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
-    check_limited(limits, found)
+    check_limited(limits, [*found, "validation"] if carved else found)
     use = [split for split in use if split in result]
     if "train" in limits and "train" in use and has_label and labels is None:
         label_names.refuse_limit_to_one_class(result["train"], limits["train"])
@@ -119,7 +120,7 @@ def read(
     is not blank is "{", else a text a line.
 
     Raises:
-        InputError: as `load`.
+        InputError: as `load`; and at a blank line of text, unless `cfg.bad_rows` is "skip".
     """
     needed = wanted(columns, cfg)
     sample_by = cfg.sample_by or sample_by
@@ -128,6 +129,9 @@ def read(
         rows = sources.parts_of(files, needed, cfg, sample_by)
     else:
         rows = [_standard_input(source, needed, cfg, sample_by)]
+    if cfg.bad_rows != "skip":
+        for part in rows:
+            refuse_blank_lines(part)
     rows = _cleaned(rows, needed, cfg)
     names, origin = (labels, "the model's labels") if labels else (cfg.labels, "data.labels")
     for column in needed:
@@ -137,9 +141,7 @@ def read(
 
 
 def _standard_input(stream: TextIO, needed: Sequence[Column], cfg: DataConfig, sample_by: str) -> Rows:
-    where = "standard input"
-    buffer = getattr(stream, "buffer", None)  # as bytes, so that data.encoding holds; a StringIO has none
-    text = decode(buffer.read(), where, cfg.encoding) if buffer is not None else stream.read()
+    where, text = STANDARD_INPUT, standard_input(stream, cfg.encoding)
     if not text.strip():
         raise InputError(f"{where} is empty: pipe a text a line into it, or JSON lines")
     form = cfg.format

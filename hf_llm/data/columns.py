@@ -77,9 +77,14 @@ def listed(names: Iterable[str], near: str | None = None, most: int = 12) -> str
         names.sort(key=lambda name: -likeness[name])
     if not names:
         return "none"
-    shown = [repr(name if len(name) <= 60 else f"{name[:59]}…") for name in names[:most]]  # white space shows
+    shown = [quoted(name) for name in names[:most]]
     rest = len(names) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def quoted(name: str) -> str:
+    """A name between quotes, not too long of one; white space shows."""
+    return repr(name if len(name) <= 60 else f"{name[:59]}…")
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -6,6 +6,7 @@ CoNLL-U (universaldependencies.org/format.html) names its ten columns; other fil
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present, shorten
+from hf_llm.data.decoding import lines
 from hf_llm.data.rows import Rows, from_table
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -82,7 +84,7 @@ def sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence]
     """The sentences of a file, a list of fields for each word, and without comments."""
     sentence: Sentence | None = None
     width = 0  # of the first word: "# 1" may be a comment, or a word with its tag
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines(text), 1):
         if not line.strip():
             if sentence:
                 yield sentence
@@ -91,7 +93,7 @@ def sentences(text: str, form: str, delimiter: str | None) -> Iterator[Sentence]
         separator = delimiter
         if separator is None:
             separator = "\t" if form == "conllu" or "\t" in line else ""
-        fields = line.rstrip("\r\n").split(separator) if separator else line.split()
+        fields = line.split(separator) if separator else re.split(r"[ \t]+", line.strip(" \t"))
         if sentence is None and line.startswith("#") and _is_comment(line, fields, form, width):
             continue
         delimiter, width = separator, width or len(fields)  # the first word's holds for all; a comment may have none

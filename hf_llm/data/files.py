@@ -215,8 +215,11 @@ def _decompressed(name: str, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
             for member in members:
                 if member.flag_bits & 1:
                     raise InputError(f"{name}/{member.filename}: is encrypted; unpack the archive first")
+                inner = f"{name}/{member.filename}"
+                if inner.lower().endswith(".zip"):
+                    raise InputError(f"{inner}: a zip in a zip; unpack the archive first")
                 with archive.open(member) as stream:
-                    yield f"{name}/{member.filename}", stream
+                    yield from _decompressed(inner, stream)
     elif ending in _OPENERS:
         with _OPENERS[ending](raw) as stream:
             yield name, stream

@@ -7,7 +7,6 @@ pyarrow's readers, told that every column is text, do none of this, and are fast
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from hf_llm.config import DataConfig, InputError
 from hf_llm.data import propositions
 from hf_llm.data.columns import Column, present
 from hf_llm.data.conll import parse_conll
+from hf_llm.data.decoding import decode, lines
 from hf_llm.data.delimited import parse_delimited
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, from_table
@@ -53,47 +53,6 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
     return parse_json(text, where, columns)
 
 
-def decode(raw: bytes, where: str, encoding: str) -> str:
-    """The text of a file, without a byte order mark."""
-    try:
-        return raw.decode(codec(encoding))
-    except UnicodeError as error:
-        start = getattr(error, "start", 0)
-        line = raw.count(b"\n", 0, start) + 1
-        raise InputError(
-            f"{undecodable(where, line, start + 1, raw[start], encoding)}{_encoding_hint(raw, encoding)}"
-        ) from error
-
-
-def codec(encoding: str) -> str:
-    """The codec of `data.encoding`: a byte order mark is no part of the text, and utf-8-sig reads files without too.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    try:
-        "".encode(encoding)  # unlike codecs.lookup, refuses base64 and the like
-    except LookupError as error:
-        raise InputError(f"data.encoding={encoding}: no such encoding; utf-8, gb18030 and cp1252 are some") from error
-    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-
-
-def undecodable(where: str, line: int, number: int, byte: int, encoding: str) -> str:
-    return f"{where}, line {line}: byte {number:,} of the file (0x{byte:02x}) is not {encoding}; set data.encoding"
-
-
-def _encoding_hint(raw: bytes, encoding: str) -> str:
-    """ "=NAME" of an encoding that reads all of it; a guess, so only for a message."""
-    candidates = ["utf-16"] if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8", "gb18030", "cp1252", "latin-1"]
-    for candidate in candidates:
-        try:
-            raw.decode(candidate)
-        except UnicodeError:
-            continue
-        return f" ({candidate} would read it)"
-    return ""
-
-
 def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str) -> Rows:
     """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out."""
     (column, kind) = text_column(columns, where)
@@ -104,7 +63,7 @@ def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str)
     elif sample_by == "paragraph":
         documents = pa.array(re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")))
     else:
-        documents = pa.array(text.removesuffix("\n").split("\n"))
+        documents = pa.array(lines(text))
     keep = pc.not_equal(pc.utf8_trim_whitespace(documents), "")
     blank = len(documents) - pc.sum(keep).as_py()
     if blank == len(documents):

@@ -12,12 +12,14 @@ import pyarrow.json
 from hf_llm.config import InputError
 from hf_llm.data import answers, references
 from hf_llm.data.columns import Column, present, shorten
+from hf_llm.data.json_objects import loads, parse_row, refuse_repeated, twice
+from hf_llm.data.labels import no_label
 from hf_llm.data.rows import Rows, from_table
 
 
 def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
     """An object a line, or one array of objects (also as the only list in an object, like {"data": [...]})."""
-    lines = json_lines(text, where)
+    lines = json_lines(text, where, columns)
     if any(column.kind in answers.KINDS for column in columns):
         return _of_questions(lines, columns, where)
     lines = references.lifted_json(lines, where, columns)
@@ -54,20 +56,14 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
 
 def _of_questions(lines: str, columns: Sequence[Column], where: str) -> Rows:
     """Rows with answers, which are lists in objects, or of SQuAD's articles: both come in several forms."""
-    rows = []
-    for number, line in enumerate((line for line in lines.split("\n") if line.strip()), 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{where}, row {number}: not valid JSON: {error}; give an object a line") from error
-        if not isinstance(rows[-1], dict):
-            raise InputError(f"{where}, row {number}: {shorten(line)} is not an object {{column: value}}")
+    given = (line for line in lines.split("\n") if line.strip())
+    rows = [parse_row(line, f"{where}, row {number}", columns) for number, line in enumerate(given, 1)]
     rows = answers.flat(rows, where)
     columns = present(columns, list(dict.fromkeys(key for row in rows for key in row)), where)
     return Rows(from_table(answers.table(rows, columns, where)), where)
 
 
-def json_lines(text: str, where: str) -> str:
+def json_lines(text: str, where: str, columns: Sequence[Column]) -> str:
     """The text of a JSON file as an object a line; of an object over many lines, and of an array, too."""
     if not text.lstrip().startswith("[") and "\n" in text.strip():
         first = text.lstrip().split("\n", 1)[0]
@@ -77,7 +73,7 @@ def json_lines(text: str, where: str) -> str:
         except ValueError:
             pass  # one object over many lines
     try:
-        whole = json.loads(text)
+        whole, repeated = loads(text)
     except ValueError:
         return text  # the error will name the row
     if isinstance(whole, dict):
@@ -90,6 +86,7 @@ def json_lines(text: str, where: str) -> str:
     for number, row in enumerate(whole, 1):
         if not isinstance(row, dict):
             raise InputError(f"{where}, row {number}: {shorten(json.dumps(row))} is not an object {{column: value}}")
+        refuse_repeated(row, repeated, columns, f"{where}, row {number}")
     return "\n".join(map(json.dumps, whole))
 
 
@@ -99,9 +96,12 @@ def _json_message(error: Exception | None, where: str, labels: Sequence[str]) ->
     at = f"{where}, row {int(found[1]) + 1}" if found else where
     change = re.search(r"Column\(/(.+)\) changed from (\w+) to (\w+)", message)
     if change and change[1] in labels:
-        return f"{at}: {two_types(change[1], change[3])}"
+        wrong = no_label if change[3] in ("array", "object") else two_types
+        return f"{at}: {wrong(change[1], change[3])}"
     if change:
         return f"{at}: column '{change[1]}' holds {change[3]}, not {change[2]}"
+    if repeated := re.search(r"Column\(/(.+)\) was specified twice", message):
+        return f"{at}: {twice(repeated[1])}"
     return f"{at}: not valid JSON: {message.split(' in row ')[0]}; give an object a line"
 
 

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset
 
 from hf_llm.config import InputError
-from hf_llm.data.columns import Column, listed, shorten
+from hf_llm.data import likeness
+from hf_llm.data.columns import Column, listed, quoted, shorten
 from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
 
 REAL = "is a real number; classes are text or whole numbers"
-KINDS = "a label is text, a whole number, or true or false"
 
 
 def encode(
@@ -42,6 +42,10 @@ def encode(
     if labels is None and train:
         labels = _class_label_names(train, name) or _sorted_names(found[id(part)] for part in train)
         origin = "the train split" if "train" in splits else "the data"
+        if pairs := likeness.pairs(labels):
+            said = [f"{quoted(a)} and {quoted(b)} ({likeness.difference(a, b)})" for a, b in pairs]
+            more = f", and {len(said) - 5} more" if len(said) > 5 else ""
+            logger.warning("%s has labels that are almost the same: %s%s", origin, ", ".join(said[:5]), more)
     if labels is None:
         return
     labels = checked(labels, origin)
@@ -68,7 +72,14 @@ def encode(
 
 def unlisted(label: str, labels: Sequence[str], origin: str) -> str:
     """What is wrong with a label that is none of the names."""
-    return f"label '{shorten(label)}' is not one of {origin}: {listed(labels, near=label)}"
+    alike = next((name for name in labels if likeness.is_alike(name, label)), None)
+    only = f"; it differs from {quoted(alike)} only in {likeness.difference(alike, label)}" if alike else ""
+    return f"label {quoted(label)} is not one of {origin}: {listed(labels, near=label)}{only}"
+
+
+def no_label(column: str, kind: object) -> str:
+    """What is wrong with a column of something else than labels."""
+    return f"column '{column}' holds {kind}; a label is text, a whole number, or true or false"
 
 
 def _with_column(part: Rows, name: str, ids: pa.ChunkedArray, labels: list[str]):
@@ -100,7 +111,7 @@ def _names(part: Rows, name: str) -> pa.ChunkedArray:
         return pc.cast(values, pa.string())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pc.cast(values, pa.string())
-    raise InputError(f"{part.where}: column '{name}' holds {kind}; {KINDS}")
+    raise InputError(f"{part.where}: {no_label(name, kind)}")
 
 
 def _class_label_names(parts: Sequence[Rows], name: str) -> list[str] | None:

@@ -19,8 +19,10 @@ import pyarrow as pa
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.conll import Sentence, sentences
+from hf_llm.data.decoding import lines
+from hf_llm.data.json_objects import parse_row
 from hf_llm.data.jsonlines import json_lines
-from hf_llm.data.rows import Rows, from_table
+from hf_llm.data.rows import BLANK_LINES, Rows, from_table
 from hf_llm.data.words import split
 
 NONE = ("_", "-")  # what stands for no predicate: of CoNLL-U's kin, of CoNLL-2005 and 2012
@@ -46,7 +48,9 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     asked = {column.kind: column for column in columns}
     left_out: Counter[str] = Counter()
     if form == "txt":
-        rows = [Row(n, split(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        given = lines(text)
+        rows = [Row(n, split(line)) for n, line in enumerate(given, 1) if line.strip()]
+        left_out += Counter({BLANK_LINES: len(given) - len(rows)})  # less those of which there are none
         present(columns, [asked["words"].source], where, hint=": a text file has no other (conll, jsonl, parquet may)")
     elif form == "conll":
         rows = list(_of_conll(text, where, asked, cfg, left_out))
@@ -59,14 +63,14 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     if "roles" in asked and any(row.tags is not None for row in rows):
         table["roles"] = pa.array([row.tags for row in rows], pa.list_(pa.string()))
     here = {kind: values for kind, values in table.items() if kind in asked}
-    lines = np.array([row.line for row in rows])
+    starts = np.array([row.line for row in rows])
     return Rows(
         from_table(pa.table({asked[kind].source: values for kind, values in here.items()})),
         where,
-        numbers=lines if form == "txt" else None,
+        numbers=starts if form == "txt" else None,
         unit="line" if form == "txt" else "row",
         left_out=left_out,
-        line_of=(lambda number: int(lines[number - 1])) if form == "conll" else None,
+        line_of=(lambda number: int(starts[number - 1])) if form == "conll" else None,
     )
 
 
@@ -165,14 +169,9 @@ def _of_json(text: str, where: str, columns: Sequence[Column]) -> Iterator[Row]:
     """An object a line: words, or in their place a text; a predicate by its number, or as a word that occurs once."""
     asked = {column.kind: column for column in columns}
     source = asked["words"].source
-    for number, line in enumerate((line for line in json_lines(text, where).split("\n") if line.strip()), 1):
+    for number, line in enumerate((line for line in json_lines(text, where, columns).split("\n") if line.strip()), 1):
         at = f"{where}, row {number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{at}: not valid JSON: {error}; give an object a line") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{at}: {shorten(line)} is not an object {{column: value}}")
+        values = parse_row(line, at, columns)
         found = {kind: values.get(column.source, values.get(column.name)) for kind, column in asked.items()}
         words = values.get("text") if found["words"] is None else found["words"]
         if isinstance(words, str):

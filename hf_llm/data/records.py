@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
@@ -16,9 +15,10 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, IterableDataset
 
 from hf_llm.config import DataConfig, InputError
-from hf_llm.data import files, formats, tables
+from hf_llm.data import decoding, files, formats, tables
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.delimited import HEADER_ONLY, WRONG_FIELDS, dialect_of, header, stray_quote, wrong_fields
+from hf_llm.data.json_objects import parse_row
 from hf_llm.data.jsonlines import two_types
 from hf_llm.data.rows import Tally, not_text
 
@@ -104,7 +104,7 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
     """Decoded lines with their ends (`newline` as `open` has it)."""
     count, counted = 0, _Counted(stream)
     try:
-        text = io.TextIOWrapper(counted, formats.codec(encoding), newline=newline)  # type: ignore[type-var]
+        text = io.TextIOWrapper(counted, decoding.codec(encoding), newline=newline)  # type: ignore[type-var]
         for line in text:
             count += 1
             yield line
@@ -113,7 +113,9 @@ def _lines(stream: IO[bytes], where: str, encoding: str, newline: str | None) ->
         number = counted.count - len(error.object) + error.start + 1
         above = count + error.object.count(b"\n", 0, error.start)
         byte = error.object[error.start]
-        raise InputError(formats.undecodable(where, above + 1, number, byte, encoding)) from error
+        first = counted.count == len(error.object)
+        remedy = (decoding.no_text(error.object) if first else None) or decoding.REMEDY
+        raise InputError(decoding.undecodable(where, above + 1, number, byte, encoding, remedy)) from error
     if not count:
         raise InputError(f"{where}: {formats.EMPTY}")
 
@@ -198,13 +200,7 @@ def _of_json(lines: Iterable[str], where: str, columns: Sequence[Column], cfg: D
         record = Record(where, number, {})
         if number == 1 and line.lstrip().startswith("["):
             raise InputError(f"{where}: an array is read whole; give an object a line, or set data.streaming=false")
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            text = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{record.at()}: not valid JSON: {text}; give an object a line") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{record.at()}: {shorten(line)} is not an object {{column: value}}")
+        row = parse_row(line, record.at(), columns)
         if number == 1 and cfg.bad_rows != "skip":
             columns = present(columns, list(row), where)
         for column in columns:

@@ -17,6 +17,7 @@ from datasets import Dataset, List, Value
 from datasets.table import InMemoryTable
 
 from hf_llm.config import InputError
+from hf_llm.data import json_objects
 from hf_llm.data.columns import Column
 
 KIND = "texts"
@@ -118,10 +119,11 @@ def lifted_json(lines: str, where: str, columns: Sequence[Column]) -> str:
     for line in lines.split("\n"):
         number += bool(line.strip())
         try:
-            row = json.loads(line)
+            row, repeated = json_objects.loads(line)
         except ValueError:  # pyarrow will say what is wrong with it, and where
-            row = None
+            row, repeated = None, {}
         if isinstance(row, dict):
+            json_objects.refuse_repeated(row, repeated, columns, f"{where}, row {number}")
             _lift(row, columns, f"{where}, row {number}")
             line = json.dumps(row)
         result.append(line)

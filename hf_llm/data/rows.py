@@ -111,6 +111,22 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
         rows.select(keep)
 
 
+BLANK_LINES = "blank lines"  # why lines of a text are left out
+
+
+def refuse_blank_lines(rows: Rows) -> None:
+    """Raises InputError where blank lines of a text are left out: what is after one would be off by it."""
+    count = rows.left_out[BLANK_LINES]
+    if not count or rows.numbers is None:
+        return
+    shifted = np.flatnonzero(rows.numbers != np.arange(1, len(rows.numbers) + 1))
+    line = (int(shifted[0]) if len(shifted) else len(rows.numbers)) + 1
+    raise InputError(
+        f"{rows.where}, line {line}: blank ({count:,} such line{'s' * (count > 1)}), and a line is a row; "
+        f"data.bad_rows=skip leaves them out"
+    )
+
+
 def _as_text(dataset: Dataset, column: Column, rows: Rows) -> Dataset:
     kind = dataset.data.column(column.name).type
     if pa.types.is_string(kind):

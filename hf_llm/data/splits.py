@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -108,6 +109,12 @@ def carve(train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]
     else:
         chosen = _choose(len(train), np.asarray(train["label"]) if label is not None else None, fraction, seed)
     if not 0 < chosen.sum() < len(train):
+        if label is not None and len(set(train["label"])) == len(train) > 1:
+            raise InputError(
+                f"data.validation_fraction={fraction}: no class has a row for each split, for the label column has as "
+                f"many values as rows ({len(train):,}){_if_numbers(label.names)}; set data.columns.label to a column "
+                f"of classes, or give a split in data.files.validation"
+            )
         raise InputError(
             f"data.validation_fraction={fraction}: {len(train):,} rows are too few to carve a validation split from; "
             f"give one in data.files.validation, or set data.validation_fraction=0"
@@ -115,6 +122,11 @@ def carve(train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]
     how = "a like share of each class" if label is not None else "at random"
     logger.info("validation: carved from train, %s of %s rows, %s", f"{chosen.sum():,}", f"{len(train):,}", how)
     return train.select(np.nonzero(~chosen)[0]), train.select(np.nonzero(chosen)[0])
+
+
+def _if_numbers(names: Sequence[str]) -> str:
+    """A word on labels that are all real numbers: those of a csv are texts like others."""
+    return ", and numbers to predict are no classes" if all(re.fullmatch(r"-?\d*\.\d+", n) for n in names) else ""
 
 
 def _choose(rows: int, labels: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:

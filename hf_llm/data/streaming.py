@@ -175,7 +175,7 @@ def _label_name(value: Any, record: Record, column: Column) -> str:
         raise InputError(f"{record.at()}: label {value} {label_names.REAL}")
     if isinstance(value, (str, int)):
         return str(value)
-    raise InputError(f"{record.at()}: column '{column.source}' holds {records.kind_of(value)}; {label_names.KINDS}")
+    raise InputError(f"{record.at()}: {label_names.no_label(column.source, records.kind_of(value))}")
 
 
 def load(

@@ -19,7 +19,7 @@ from transformers.distributed.fsdp import is_fsdp_managed_module
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from hf_llm.config import InputError
-from hf_llm.config.check import unknown
+from hf_llm.config.generation import MORE_THAN_TEXTS, checked
 from hf_llm.metrics.language_modeling import language_modeling
 from hf_llm.models import fused_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 SINGLE = {  # what would give other than one text for each source, the same each time
     "do_sample": False,
     "num_return_sequences": 1,
-    "return_dict_in_generate": False,
-    "output_scores": False,
-    "output_logits": False,
-    "output_attentions": False,
-    "output_hidden_states": False,
+    **dict.fromkeys(MORE_THAN_TEXTS, False),
 }
 
 
@@ -49,13 +45,7 @@ def generation_config(task: Seq2SeqTask, model: PreTrainedModel) -> GenerationCo
     Raises:
         InputError: an unknown field, or a value that `generate` cannot take or that does not fit the task.
     """
-    given, known = task.generation, {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    if wrong := [unknown(name, known, "task.generation.") for name in given if name not in known]:
-        raise InputError("; ".join(wrong))
-    usual = {**GenerationConfig._get_default_generation_params(), "max_new_tokens": 20, "min_new_tokens": 0}
-    for name, value in given.items():
-        if type(usual.get(name)) in (int, float) and type(value) not in (int, float, type(None)):
-            raise InputError(f"task.generation.{name}={value}: give a number")
+    given = checked(task.generation, "task.generation.")
     for name, value in SINGLE.items():
         if given.get(name, value) != value:
             raise InputError(

@@ -1,10 +1,12 @@
 import dataclasses
 
 import pytest
-from transformers import AutoConfig, GPT2Config, TrainingArguments
+from transformers import AutoConfig, GenerationConfig, GPT2Config, TrainingArguments
 
 from hf_llm import InputError, compose
 from hf_llm.config import TrainConfig, check, declared
+
+DEFAULTS = GenerationConfig._get_default_generation_params()
 
 
 def plain(**changes):
@@ -29,6 +31,13 @@ def mistakes(**changes) -> str:
 
 def test_the_fields_read_from_source_are_those_of_the_classes():
     assert set(declared.trainer_fields()) == {field.name for field in dataclasses.fields(TrainingArguments)}
+    generation = declared.generation_fields()
+    assert set(generation) == {name for name in vars(GenerationConfig()) if name[0] != "_"}
+    plain_defaults = {
+        name: value for name, value in DEFAULTS.items() if value is not None and generation[name] != "Any"
+    }
+    assert len(plain_defaults) > 20
+    assert all(type(value).__name__ in generation[name] for name, value in plain_defaults.items())
     own = {name for name in vars(GPT2Config()) if not name.startswith("_")}
     assert own - set(declared.model_fields("gpt2")) <= {"transformers_version", "architectures"} | own & {
         "torchscript",

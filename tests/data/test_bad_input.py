@@ -3,6 +3,7 @@
 import gzip
 import io
 import logging
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,19 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llm import data
 from hf_llm.config import DataConfig, InputError
+from hf_llm.data.labels import unlisted
 
 ROWS = {"text": "text", "label": "label"}
 TEXT = {"text": "text"}
 GOOD = "text,label\nfine,a\nbad,b\nfine,a\nbad,b\n"
+
+
+def zipped(name, content):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(name, content)
+    return archive.getvalue()
+
 
 # name: (files to write, configuration, columns, what the line must say)
 CASES = {
@@ -72,6 +82,24 @@ CASES = {
     "utf-16": ({"t.txt": "x".encode("utf-16")}, {}, TEXT, r"\(utf-16 would read it\)"),
     "unknown encoding": ({"t.txt": "x"}, {"encoding": "klingon"}, TEXT, "data.encoding=klingon: no such encoding"),
     "broken json": ({"t.jsonl": '{"text":"x"}\n{"text":\n'}, {}, TEXT, "t.jsonl, row 2: not valid JSON"),
+    "key twice": (
+        {"t.jsonl": '{"text":"x","label":"a"}\n{"text":"x","text":"y","label":"b"}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 2: key 'text' is there twice",
+    ),
+    "list for label": (
+        {"t.jsonl": '{"text":"x","label":["a"]}\n{"text":"y","label":["b"]}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 1: column 'label' holds array; a label is text, a whole number, or true or false",
+    ),
+    "object for label": (
+        {"t.jsonl": '{"text":"x","label":{"a":1}}\n{"text":"y","label":{"a":1}}\n'},
+        {},
+        ROWS,
+        "t.jsonl, row 1: column 'label' holds object; a label is text, a whole number, or true or false",
+    ),
     "number for text": ({"t.jsonl": '{"text":"x"}\n{"text":3}\n'}, {}, TEXT, "row 2: column 'text' holds number"),
     "labels of two types": (
         {"t.jsonl": '{"text":"x","label":1}\n{"text":"y","label":"b"}\n'},
@@ -93,6 +121,12 @@ CASES = {
         {"files": {"train": "t.csv", "valid": "v.csv"}},
         ROWS,
         r"v.csv, row 2 \(line 3\): label 'c' is not one of the train split: 'a', 'b'",
+    ),
+    "label with a space": (
+        {"t.csv": GOOD, "v.csv": "text,label\nx,a\ny,b \n"},
+        {"files": {"train": "t.csv", "valid": "v.csv"}},
+        ROWS,
+        r"v.csv, row 2 .*: label 'b ' is not one of .*: 'b', 'a'; it differs from 'b' only in white space$",
     ),
     "label not listed": (
         {"t.csv": GOOD},
@@ -166,7 +200,24 @@ CASES = {
         "t.jsonl: a label is a number beyond 64 bits",
     ),
     "url as a path": ({}, {"path": "https://example.org/t.csv"}, ROWS, "is a URL: .*data.files.train"),
-    "too few of each class to carve": ({"t.csv": "text,label\nx,a\ny,b\n"}, {}, ROWS, "2 rows are too few to carve"),
+    "too few of each class to carve": (
+        {"t.csv": "text,label\nx,a\ny,b\n"},
+        {},
+        ROWS,
+        r"as many values as rows \(2\); set",
+    ),
+    "numbers to predict": (
+        {"t.csv": "text,label\n" + "".join(f"x,0.{n}\n" for n in range(100, 160))},
+        {},
+        ROWS,
+        r"as many values as rows \(60\), and numbers to predict are no classes; set data.columns.label",
+    ),
+    "limit on no split": (
+        {"t.csv": GOOD},
+        {"limits": {"foo": 5}},
+        ROWS,
+        "data.limits.foo: no such split; there are train, validation$",
+    ),
     "three texts": (
         {"t.csv": GOOD},
         {"columns": {"text": ["a", "b", "c"]}},
@@ -211,6 +262,30 @@ CASES = {
     ),
     "broken zst": ({"t.csv.zst": b"not zstd"}, {"files": "t.csv.zst"}, ROWS, "t.csv.zst: cannot be read"),
     "broken zip": ({"t.zip": b"not a zip"}, {"files": "t.zip"}, ROWS, "t.zip: cannot be read"),
+    "gz without its ending": (
+        {"t.csv": gzip.compress(GOOD.encode())},
+        {},
+        ROWS,
+        "t.csv, line 1: .* is not utf-8; the file is compressed by gzip: give its name the ending .gz$",
+    ),
+    "parquet called csv": (
+        {"t.csv": b"PAR1\x15\x04\x95\xff"},
+        {},
+        ROWS,
+        "t.csv, line 1: .* is not utf-8; the file is Parquet: set data.format=parquet$",
+    ),
+    "zip in a zip": (
+        {"t.zip": zipped("u.zip", zipped("t.csv", GOOD))},
+        {},
+        ROWS,
+        "t.zip/u.zip: a zip in a zip; unpack",
+    ),
+    "cut gz in a zip": (
+        {"t.zip": zipped("t.csv.gz", gzip.compress(GOOD.encode() * 99)[:-20])},
+        {},
+        ROWS,
+        "t.zip: cannot be read",
+    ),
     "broken parquet": ({"t.parquet": b"PAR1 no"}, {"files": "t.parquet"}, ROWS, "t.parquet: not a Parquet file"),
     "broken arrow": ({"t.arrow": b"no"}, {"files": "t.arrow"}, ROWS, "t.arrow: not an Arrow file"),
     "dead url": ({}, {"files": "http://127.0.0.1:9/t.csv"}, ROWS, "http://127.0.0.1:9/t.csv: cannot be fetched"),
@@ -306,3 +381,41 @@ def test_a_limit_to_one_class_is_fine_for_a_trained_model_and_a_wider_one_for_an
 def test_bad_standard_input_is_one_line(content, expected):
     with pytest.raises(InputError, match=expected):
         data.read(io.StringIO(content), DataConfig(), {"text": "text", "label": "label?"})
+
+
+@pytest.mark.parametrize("columns", [TEXT, {"text": "texts"}, {"text": "words", "of": "predicate?"}])
+@pytest.mark.parametrize(
+    "content", ['[{"text": "v"}, {"text": "x", "text": "y"}]', '{"text": "v"}\n{"text":"x","text":"y"}']
+)
+def test_a_key_twice_is_refused_in_every_form_of_json(tmp_path, content, columns):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(InputError, match=r"t.json, row 2: key 'text' is there twice"):
+        data.read(str(tmp_path / "t.json"), DataConfig(), columns)
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "what"),
+    [
+        ("a\xa0b ", "a b", "white space"),
+        ("cafe\u0301", "caf\xe9", "Unicode form"),
+        ("True", "true", "case"),
+        ("1.0", "1", "how a number is written"),
+        ("Cafe\u0301 ", "caf\xe9", "white space and case and Unicode form"),
+        ("c", "a", None),
+    ],
+)
+def test_a_label_that_looks_like_another_is_told_apart(label, name, what):
+    said = unlisted(label, ["b", name], "data.labels")
+    assert said.startswith(f"label {label!r} is not one of data.labels: ")
+    assert said.endswith(f"; it differs from {name!r} only in {what}") == (what is not None)
+    assert ("differs" in said) == (what is not None)
+
+
+def test_labels_of_train_that_look_alike_are_warned_of_once(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text("text,label\n" + "x,a\ny,b\nz,a \n" * 20)
+    files = {"train": str(tmp_path / "t.csv"), "test": str(tmp_path / "t.csv")}
+    with caplog.at_level(logging.WARNING, "hf_llm"):
+        data.load(DataConfig(files=files), ROWS, seed=0)
+    assert [message for message in caplog.messages if "label" in message] == [
+        "the train split has labels that are almost the same: 'a' and 'a ' (white space)"
+    ]

@@ -118,3 +118,10 @@ def test_what_is_wrong_is_said_with_the_file_and_the_place(tmp_path, name, conte
 def test_such_rows_are_not_streamed(tmp_path):
     with pytest.raises(InputError, match="words cannot be streamed"):
         load(tmp_path, "a\tX\n", streaming=True)
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0c", "\x1c"])
+def test_a_line_ends_at_a_line_feed_alone(tmp_path, separator, character):
+    word = f"a{character}b"
+    assert tagged(load(tmp_path, f"{word}{separator}X\r\nc{separator}O\r\n")) == [[(word, "X"), ("c", "O")]]

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import lzma
+import re
 import threading
 import zipfile
 from collections import Counter
@@ -103,21 +104,28 @@ def test_texts_survive_every_format(ending, tmp_path):
     assert train.features["label"].int2str(list(train["label"])) == labels
 
 
-@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.csv.zst", "t.zip"])
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.csv.zst", "t.zip", "gz.zip"])
 def test_compressed_files_read_as_what_they_hold(name, tmp_path):
     plain = b"text,label\nx,a\ny,b\n"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("d/t.csv", plain)
         file.writestr("__MACOSX/d/._t.csv", b"junk")
+    inside = io.BytesIO()
+    with zipfile.ZipFile(inside, "w") as file:
+        file.writestr("t.csv.gz", gzip.compress(plain))
     packed = {
+        "gz.zip": inside.getvalue(),
         "t.csv.gz": gzip.compress(plain),
         "t.csv.bz2": bz2.compress(plain),
         "t.csv.xz": lzma.compress(plain),
         "t.csv.zst": zstandard.compress(plain),
         "t.zip": archive.getvalue(),
     }
-    assert list(load(files=write(tmp_path / name, packed[name]))["train"]["text"]) == ["x", "y"]
+    path = write(tmp_path / name, packed[name])
+    assert list(load(files=path)["train"]["text"]) == ["x", "y"]
+    streamed = load(files=path, streaming=True, labels=["a", "b"])["train"]
+    assert [row["text"] for row in streamed] == ["x", "y"]
 
 
 def test_a_changed_archive_is_read_again(tmp_path):
@@ -293,7 +301,7 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path):
 
 def test_reading_for_prediction(tmp_path):
     optional = {"text": "text", "label": "label?"}
-    lines = data.read(io.StringIO("one\n\ntwo\n"), DataConfig(), optional)
+    lines = data.read(io.StringIO("one\ntwo\n"), DataConfig(), optional)
     assert (lines.column_names, list(lines["text"])) == (["text"], ["one", "two"])
     rows = data.read(io.StringIO('{"text": "x", "label": "b"}\n'), DataConfig(), optional, labels=["a", "b"])
     assert rows[0] == {"text": "x", "label": 1}
@@ -305,6 +313,18 @@ def test_reading_for_prediction(tmp_path):
     assert list(data.read(stream, DataConfig(encoding="gb18030"), optional)["text"]) == ["三国"]
     path = write(tmp_path / "t.csv", "text\nx\ny\n")
     assert list(data.read(path, DataConfig(), optional)["text"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("one\n\ntwo\n", "2: blank (1 such line)"), ("one\ntwo\n\r\n\n", "3: blank (2 such lines)")]
+)
+def test_a_blank_line_to_predict_on_is_left_out_only_where_asked(text, line, tmp_path):
+    path = write(tmp_path / "new.txt", text)
+    for source, where in ((path, path), (io.StringIO(text), "standard input")):
+        with pytest.raises(InputError, match=re.escape(f"{where}, line {line}, and a line is a row")):
+            data.read(source, DataConfig(), {"text": "text"})
+    left = data.read(path, DataConfig(bad_rows="skip"), {"text": "text"})
+    assert list(left["text"]) == ["one", "two"]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

@@ -86,11 +86,15 @@ def test_json_lines_and_parquet_say_the_same(tmp_path):
 def test_what_is_predicted_on_may_be_text_with_or_without_predicates():
     asked = {name: kind for name, kind in COLUMNS.items() if name != "tags"}
 
-    def read(text):
-        found = data.read(io.StringIO(text), DataConfig(columns={"words": 1, "predicate": 2}), asked)
+    def read(text, **options):
+        cfg = DataConfig(columns={"words": 1, "predicate": 2}, **options)
+        found = data.read(io.StringIO(text), cfg, asked)
         return list(zip(found["words"], found["predicate"], strict=True))
 
-    assert read("He said no.\n\nYes\n") == [(["He", "said", "no", "."], None), (["Yes"], None)]
+    assert read("He said no.\nYes\n") == [(["He", "said", "no", "."], None), (["Yes"], None)]
+    assert read("\nYes\n\n", bad_rows="skip") == [(["Yes"], None)]
+    with pytest.raises(InputError, match=r"^standard input, line 1: blank \(2 such lines\)"):
+        read("\nYes\n\n")
     assert read('{"text": "He said no.", "predicate": "said"}\n{"words": ["a b", "c"], "predicate": 1}') == [
         (["He", "said", "no", "."], 1),
         (["a b", "c"], 1),
@@ -160,3 +164,11 @@ def test_what_is_wrong_is_said_with_the_file_and_the_place(tmp_path, name, conte
 def test_columns_have_to_be_numbered(tmp_path):
     with pytest.raises(InputError, match=r"which column is data.columns.predicate=predicate\? Number them from 0"):
         load(tmp_path, CONLL, columns={"words": 1, "tags": 3})
+
+
+def test_a_line_separator_in_a_text_ends_no_row(tmp_path):
+    (tmp_path / "new.txt").write_text("it\u2028ran\x85off\nand sat\n", encoding="utf-8")
+    columns = {"words": "words", "predicate": "predicate?"}
+    rows = data.read(str(tmp_path / "new.txt"), DataConfig(), columns)
+    assert len(rows) == 2
+    assert rows["words"][1] == ["and", "sat"]

@@ -25,6 +25,8 @@ OTHERWISE = {
     "every row too long": r"row 1 \(line 2\): 3 fields",  # how many there are is not known yet
     "json of numbers": "an array is read whole; give an object a line, or set data.streaming=false",
     "json column missing": "no column 'text' .*it has 'txt'",
+    "limit on no split": "data.limits.foo: no such split; there are train$",  # a stream is not carved
+    "numbers to predict": "label '0.100' is not one of data.labels",
     "label beyond 64 bits": "row 1: label '12345678901234567890' is not one of data.labels",
     "label only in validation": r"v.csv, row 2 \(line 3\): label 'c' is not one of data.labels: 'a', 'b'",
     "limit to one class": "data.limits.train=20: the first 20 rows .* 'a'; shuffle the file, or raise the limit",
@@ -35,6 +37,7 @@ OTHERWISE = {
     "too short to cut": None,
 }
 LABELS = {
+    "cut gz in a zip": ["a", "b", "label"],
     "cut gz": ["a", "b", "label"],
     "label not listed": ["a", "B"],
     "labels of two types": [1, 2],
