@@ -213,14 +213,19 @@ def _decompressed(name: str, raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
             if not members:
                 raise InputError(f"{name}: the archive is empty")
             for member in members:
+                inner, ending = f"{name}/{member.filename}", os.path.splitext(member.filename)[1].lower()
                 if member.flag_bits & 1:
-                    raise InputError(f"{name}/{member.filename}: is encrypted; unpack the archive first")
-                inner = f"{name}/{member.filename}"
-                if inner.lower().endswith(".zip"):
+                    raise InputError(f"{inner}: is encrypted; unpack the archive first")
+                if ending == ".zip":
                     raise InputError(f"{inner}: a zip in a zip; unpack the archive first")
                 with archive.open(member) as stream:
-                    yield from _decompressed(inner, stream)
-    elif ending in _OPENERS:
+                    yield from _unpacked(inner, stream, ending)
+    else:
+        yield from _unpacked(name, raw, ending)
+
+
+def _unpacked(name: str, raw: IO[bytes], ending: str) -> Iterator[tuple[str, IO[bytes]]]:
+    if ending in _OPENERS:
         with _OPENERS[ending](raw) as stream:
             yield name, stream
     else:

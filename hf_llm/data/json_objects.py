@@ -9,7 +9,7 @@ from typing import Any
 from hf_llm.config import InputError
 from hf_llm.data.columns import Column, shorten
 
-# id -> an object, kept so that no other has its id, and its keys
+# id -> the object, kept so that no other gets its id, and its keys as they stand in the text
 Repeated = dict[int, tuple[dict[str, Any], list[str]]]
 
 

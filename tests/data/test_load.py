@@ -22,6 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_llm import data
 from hf_llm.config import DataConfig, InputError
+from hf_llm.data import files
 
 ROWS = {"text": "text", "label": "label"}
 TEXT = {"text": "text"}
@@ -350,3 +351,14 @@ def test_streamed_rows_equal_those_that_are_loaded(ending, tmp_path):
     loaded = data.load(cfg, ROWS, seed=0)["train"]
     assert streams["train"].features == loaded.features
     assert list(streams["train"]) == list(loaded)
+
+
+def test_a_zips_members_are_told_by_their_own_names_behind_a_query(monkeypatch):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.csv", b"plain")
+        file.writestr("b.csv.gz", gzip.compress(b"packed"))
+    monkeypatch.setattr(files, "_opened", lambda url: io.BytesIO(archive.getvalue()))
+    url = "https://example.org/t.zip?download=1"
+    read = [(name, stream.read()) for name, stream in files.streams(url)]
+    assert read == [(f"{url}/a.csv", b"plain"), (f"{url}/b.csv.gz", b"packed")]
