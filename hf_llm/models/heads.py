@@ -17,7 +17,6 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
@@ -85,7 +84,7 @@ class CausalLMHead(SequencePreTrainedModel):
             use_cache=use_cache,
             **_output_options(kwargs),
         )
-        hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        hidden = _kept(outputs.last_hidden_state, logits_to_keep)
         if self.projection is not None:
             hidden = self.projection(hidden)
         logits = self.lm_head(hidden)
@@ -102,6 +101,21 @@ class CausalLMHead(SequencePreTrainedModel):
             hidden_states=outputs.hidden_states,
             penalty=penalty,
         )
+
+
+def _kept(hidden: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """The positions of `hidden` (B, T, H) that logits are wanted of: the last so many (0: all), or those of a tensor,
+    1-D for every row, 2-D for each, where a boolean one is a mask (B, T).
+
+    transformers has it as `slice_logits_to_keep` from 5.21 on, which leaves Python 3.10 behind.
+    """
+    if isinstance(logits_to_keep, int):
+        return hidden[:, slice(-logits_to_keep, None)]
+    if logits_to_keep.ndim == 1:
+        return hidden[:, logits_to_keep]
+    if logits_to_keep.dtype == torch.bool:
+        return hidden[logits_to_keep]
+    return hidden.take_along_dim(logits_to_keep[..., None], dim=1)
 
 
 class SequenceClassifierHead(SequencePreTrainedModel):
