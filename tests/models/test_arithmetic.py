@@ -159,6 +159,10 @@ def test_logits_are_of_the_positions_asked_for(config):
     # products of other shapes: the last bits may differ
     torch.testing.assert_close(model(ids, logits_to_keep=2).logits, logits[:, -2:])
     torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([1, 4])).logits, logits[:, [1, 4]])
+    each = torch.arange(2 * B).view(B, 2) % T
+    expected = torch.stack([row[kept] for row, kept in zip(logits, each, strict=True)])
+    torch.testing.assert_close(model(ids, logits_to_keep=each).logits, expected)
+    torch.testing.assert_close(model(ids, logits_to_keep=ids > 3).logits, logits[ids > 3])
 
 
 @either_model
