@@ -31,7 +31,7 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
         for name, baseline in task.baseline_metrics(raw, split).items():
             metrics[f"{split}, {name}"] = baseline
         if outcome.predictions is not None and runs.is_main_process():
-            runs.write(folder / f"predictions{_suffix(split)}.jsonl", json_lines(outcome.predictions))
+            runs.write(folder / runs.of_split("predictions.jsonl", split), json_lines(outcome.predictions))
     runs.write_json(folder / runs.METRICS, metrics)
     if runs.is_main_process():
         try:
@@ -47,7 +47,7 @@ def _draw(trainer: Any, metrics: Mapping[str, Any], folder: Path) -> None:
     plots.loss_curve(trainer.state.log_history, folder / "loss_curve.png")
     for split, values in metrics.items():
         if "confusion_matrix" in values:
-            path = folder / f"confusion_matrix{_suffix(split)}.png"
+            path = folder / runs.of_split("confusion_matrix.png", split)
             plots.confusion_matrix(values["confusion_matrix"], trainer.labels, path, title=split)
 
 
@@ -67,7 +67,3 @@ def training_metrics(trainer: Any) -> dict[str, Any]:
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     """A line for each row, as JSON."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _suffix(split: str) -> str:
-    return "" if split == "validation" else f"_{split}"

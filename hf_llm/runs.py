@@ -63,6 +63,12 @@ def default_name(cfg: TrainConfig) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{model}-{(data or 'data').removeprefix('builtin:').rstrip('/').split('/')[-1]}")
 
 
+def of_split(name: str, split: str) -> str:
+    """The name of a split's own file: validation's is just `name`, such as predictions.jsonl."""
+    stem, _, ending = name.rpartition(".")
+    return name if split == "validation" else f"{stem}_{split}.{ending}"
+
+
 class Named(Protocol):
     """The configuration of a verb that has to do with a run."""
 

@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from hf_llm import runs
 from hf_llm.config import TrainConfig
 from hf_llm.hub import CARD, capsule, is_repo_id
-from hf_llm.hub.published import LARGEST, matrix_picture, public_config
+from hf_llm.hub.published import LARGEST, public_config
 from hf_llm.hub.redaction import public, public_command
 from hf_llm.hub.snippets import commands, fenced, snippet
 from hf_llm.hub.words import WORDS
@@ -189,7 +189,7 @@ class _Card:
         """Precision and recall are shares of counts that the matrix has, and so have intervals."""
         count = sum(map(sum, matrix))
         right = sum(matrix[index][index] for index in range(len(matrix)))
-        picture, split = matrix_picture(split), _cell(split)
+        picture, split = runs.of_split("confusion_matrix.png", split), _cell(split)
         low, high = _interval(right, count)
         yield self.say("interval", split=split, value=_number(right / count), low=low, high=high, rows=f"{count:,}")
         rows = []

@@ -88,7 +88,7 @@ def collect(folder: Path, include: Sequence[str] = ()) -> Published:
         {**public_config(folder), "run": folder.resolve().name}, sort_keys=False, allow_unicode=True
     )
     weights = _weights(model)
-    pictures = {"loss_curve.png", *map(matrix_picture, metrics)}
+    pictures = {"loss_curve.png", *(runs.of_split("confusion_matrix.png", split) for split in metrics)}
     found, left_out = [], []
     for place, names in ((model, {*SAVED, *weights, *_code(model)}), (folder, pictures)):
         for path in sorted(place.iterdir()):
@@ -115,11 +115,6 @@ def collect(folder: Path, include: Sequence[str] = ()) -> Published:
     listed = {file.path: file.digests for file in sorted(found, key=lambda file: file.path)}
     found.append(File(f"{RUN_FOLDER}/{PUSHED}", _json({"files": listed})))
     return Published(sorted(found, key=lambda file: file.path), left_out)
-
-
-def matrix_picture(split: str) -> str:
-    """The name of the picture of a split's confusion matrix."""
-    return "confusion_matrix.png" if split == "validation" else f"confusion_matrix_{split}.png"
 
 
 def _weights(model: Path) -> set[str]:
