@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_llm import distributed, runs
-from hf_llm.config import VERBS, InputError, check, printable
-from hf_llm.config.check import nearest
+from hf_llm.config import VERBS, InputError, check, nearest, printable
 from hf_llm.help import overview, verb_help
 from hf_llm.interruption import Interrupted
 from hf_llm.overrides import prepare, swept_keys

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_llm.config import InputError
-from hf_llm.config.check import nearest
+from hf_llm.config.values import nearest
 from hf_llm.help import choices
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The configuration: its schema (`schema`), and the one check that a composed configuration passes (`check`)."""
 
-from hf_llm.config.check import check, nearest
+from hf_llm.config.check import check
 from hf_llm.config.printable import printable
 from hf_llm.config.schema import (
     VERBS,
@@ -20,6 +20,7 @@ from hf_llm.config.schema import (
     TokenizerConfig,
     TrainConfig,
 )
+from hf_llm.config.values import nearest
 
 __all__ = [
     "VERBS",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 # What transformers 5 renamed or dropped, and what to write now.
 RENAMED = {
@@ -48,48 +49,85 @@ DERIVED_MODEL_KEYS = {
     "transformers_version": "transformers writes it",
 }
 
-# The least and the greatest value of a number that has one. transformers finds out late, in words that name no key.
-AT_LEAST = {
-    "batch_size": 1,
-    "data.num_proc": 1,
-    "early_stopping_patience": 1,
-    "launcher.gpus_per_node": 0,
-    "launcher.machine_rank": 0,
-    "launcher.main_process_port": 0,
-    "launcher.nodes": 1,
-    "launcher.num_machines": 1,
-    "launcher.num_processes": 1,
-    "launcher.shutdown_timeout": 0,
-    "launcher.tasks_per_node": 1,
-    "launcher.timeout_min": 1,
-    "seed": 0,
-    "task.block_size": 1,
-    "task.baseline": 1,
-    "task.max_length": 1,
-    "task.max_source_length": 1,
-    "task.max_target_length": 1,
-    "tokenizer.min_frequency": 0,
-    "trainer.data_seed": 0,
-    "trainer.dataloader_num_workers": 0,
-    "trainer.eval_accumulation_steps": 1,
-    "trainer.eval_steps": 0,
-    "trainer.gradient_accumulation_steps": 1,
-    "trainer.label_smoothing_factor": 0,
-    "trainer.learning_rate": 0,
-    "trainer.logging_steps": 0,
-    "trainer.per_device_eval_batch_size": 1,
-    "trainer.per_device_train_batch_size": 1,
-    "trainer.save_steps": 0,
-    "trainer.seed": 0,
-    "trainer.warmup_steps": 0,
+
+class Range(NamedTuple):
+    """The numbers that a key can have; transformers finds out late, in words that name no key."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False  # `least` itself is too small
+    infinite: bool = False  # infinity is among them
+    instead: str = ""  # what who gives too small a number may have meant
+
+    def wrong(self, number: float) -> str | None:
+        """What is wrong with `number`, to be said after it; None where nothing is."""
+        if math.isnan(number) or (math.isinf(number) and not self.infinite):
+            return "is not a number to work with"
+        if number < self.least or (self.above and number == self.least):
+            return f"is too small; it is {'above' if self.above else 'at least'} {self.least}{self.instead}"
+        return f"is too large; it is at most {self.most}" if number > self.most else None
+
+
+ANY_NUMBER = Range()
+COUNT, FROM_0, ABOVE_0 = Range(1), Range(0), Range(0, above=True)
+SHARE, SHARE_ABOVE_0 = Range(0, 1), Range(0, 1, above=True)
+SEED = Range(0, 2**32 - 1)
+
+RANGES = {
+    "batch_size": COUNT,
+    "data.num_proc": COUNT,
+    "early_stopping_patience": COUNT,
+    "launcher.gpus_per_node": FROM_0,
+    "launcher.machine_rank": FROM_0,
+    "launcher.main_process_port": FROM_0,
+    "launcher.nodes": COUNT,
+    "launcher.num_machines": COUNT,
+    "launcher.num_processes": COUNT,
+    "launcher.shutdown_timeout": FROM_0,
+    "launcher.tasks_per_node": COUNT,
+    "launcher.timeout_min": COUNT,
+    "seed": SEED,
+    "task.baseline": COUNT,
+    "task.block_size": COUNT,
+    "task.max_length": COUNT,
+    "task.max_source_length": COUNT,
+    "task.max_target_length": COUNT,
+    "tokenizer.min_frequency": FROM_0,
+    "trainer.data_seed": SEED,
+    "trainer.dataloader_num_workers": FROM_0,
+    "trainer.eval_accumulation_steps": COUNT,
+    "trainer.eval_steps": FROM_0,
+    "trainer.gradient_accumulation_steps": COUNT,
+    "trainer.label_smoothing_factor": SHARE,
+    "trainer.learning_rate": FROM_0,
+    "trainer.logging_steps": FROM_0,
+    "trainer.max_grad_norm": Range(infinite=True),  # which is to clip nothing
+    "trainer.per_device_eval_batch_size": COUNT,
+    "trainer.per_device_train_batch_size": COUNT,
+    "trainer.save_steps": FROM_0,
+    "trainer.seed": SEED,
+    "trainer.warmup_steps": FROM_0,
 }
-AT_MOST = {
-    "seed": 2**32 - 1,
-    "trainer.data_seed": 2**32 - 1,
-    "trainer.label_smoothing_factor": 1,
-    "trainer.seed": 2**32 - 1,
+# Those of transformers' GenerationConfig, whichever group they stand in
+GENERATION_RANGES = {
+    "epsilon_cutoff": SHARE,
+    "eta_cutoff": SHARE,
+    "max_length": COUNT,
+    "max_new_tokens": COUNT,
+    "max_time": ABOVE_0,
+    "min_length": FROM_0,
+    "min_new_tokens": FROM_0,
+    "min_p": SHARE,
+    "no_repeat_ngram_size": FROM_0,
+    "num_beams": COUNT,
+    "num_return_sequences": COUNT,
+    "repetition_penalty": ABOVE_0,
+    "temperature": ABOVE_0._replace(instead="; do_sample=false takes the likeliest token"),
+    "top_h": SHARE_ABOVE_0,
+    "top_k": FROM_0,
+    "top_p": SHARE,
+    "typical_p": SHARE_ABOVE_0,
 }
-MAY_BE_INFINITE = ("trainer.max_grad_norm",)  # which is to clip nothing
 
 # Sizes, under the names that the config classes of transformers and of this package give them: 1 at least. torch says
 # so of some in words that name no key, and makes an empty model of others.

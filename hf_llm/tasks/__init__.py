@@ -7,8 +7,8 @@ import inspect
 from typing import Any
 
 from hf_llm.config import InputError, ModelConfig
-from hf_llm.config.check import unknown
 from hf_llm.config.declared import task_fields
+from hf_llm.config.values import unknown
 from hf_llm.tasks.base import Task
 
 __all__ = ["Task", "for_architecture", "get"]
