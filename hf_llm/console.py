@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm.config import printable
+from hf_llm.config import plain, printable
 from hf_llm.runs import is_main_process
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from transformers import Trainer, TrainerCallback
 
 logger = logging.getLogger("hf_llm")
@@ -143,13 +142,6 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], title: str) -> None:
         for label, by_score in classes.items():
             table.add_row(plain(label), *(_figure(metrics[split].get(by_score[score])) for score in SCORES))
         console.print(table)
-
-
-def plain(text: str, style: str = "") -> Text:
-    """`text` for a table, as it stands: in a string rich would read `[red]` and `:cat:` as markup."""
-    from rich.text import Text
-
-    return Text(printable(text), style=style)
 
 
 SCORES = ("precision", "recall", "f1")

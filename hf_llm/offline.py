@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hf_llm import libraries
 from hf_llm.config import DataConfig, InputError, ModelConfig, TokenizerConfig
 from hf_llm.hub import is_repo_id
 
@@ -14,11 +15,11 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 def switch_on() -> None:
     """Keep huggingface_hub, transformers and datasets from the network, for this process and those that it starts."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    libraries.load()
+    import datasets
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
-    import datasets
-
     datasets.config.HF_HUB_OFFLINE = True
 
 

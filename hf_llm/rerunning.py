@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_llm import checkpoints, console, libraries, provenance, runs, training
+from hf_llm import checkpoints, console, libraries, offline, provenance, runs, training
 from hf_llm.config import InputError, RerunConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,6 @@ def rerun(cfg: RerunConfig) -> Rerun:
     """
     console.set_up()
     if cfg.offline:
-        libraries.load()
-        from hf_llm import offline
-
         offline.switch_on()
     folder = _folder(cfg)
     from hf_llm.hub import capsule

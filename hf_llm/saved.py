@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import libraries, runs
+from hf_llm import libraries, offline, runs
 from hf_llm.config import (
     DataConfig,
     DemoConfig,
@@ -71,9 +71,6 @@ def load(cfg: EvaluateConfig | PredictConfig | GenerateConfig | DemoConfig) -> S
         InputError: there is no such run or model, or it is of a task that the verb does not know.
     """
     if cfg.offline:
-        libraries.load()
-        from hf_llm import offline
-
         offline.switch_on()
         offline.check(None, None, ModelConfig(pretrained=cfg.model.pretrained, revision=cfg.model.revision))
     source, run = locate(cfg)

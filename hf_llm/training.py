@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import checkpoints, console, distributed, interruption, libraries, provenance, publishing, runs
+from hf_llm import checkpoints, console, distributed, interruption, libraries, offline, provenance, publishing, runs
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ def train(cfg: TrainConfig) -> Run:
 def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
     if cfg.offline:
-        libraries.load()
-        from hf_llm import offline
-
         offline.switch_on()
         offline.check(cfg.data, cfg.tokenizer, cfg.model)
     if cfg.preflight == "only":

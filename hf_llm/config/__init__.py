@@ -1,7 +1,7 @@
 """The configuration: its schema (`schema`), and the one check that a composed configuration passes (`check`)."""
 
 from hf_llm.config.check import check
-from hf_llm.config.printable import printable
+from hf_llm.config.printable import plain, printable
 from hf_llm.config.schema import (
     VERBS,
     CardConfig,
@@ -41,5 +41,6 @@ __all__ = [
     "TrainConfig",
     "check",
     "nearest",
+    "plain",
     "printable",
 ]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def printable(text: str, lines: bool = True) -> str:
@@ -12,6 +16,13 @@ def printable(text: str, lines: bool = True) -> str:
         lines: whether line ends and tabs stay.
     """
     return "".join(character if _is_shown(character, lines) else "?" for character in text)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """`text` for a table, as it stands: in a string rich would read `[red]` and `:cat:` as markup."""
+    from rich.text import Text
+
+    return Text(printable(text), style=style)
 
 
 def _is_shown(character: str, lines: bool) -> bool:

@@ -19,9 +19,10 @@ from huggingface_hub import EvalResult, ModelCardData
 from hf_llm import runs
 from hf_llm.config import TrainConfig
 from hf_llm.hub import CARD, capsule, is_repo_id
+from hf_llm.hub.markdown import cell, code, fenced, interval, number, share, table
 from hf_llm.hub.published import LARGEST, public_config
 from hf_llm.hub.redaction import public, public_command
-from hf_llm.hub.snippets import commands, fenced, snippet
+from hf_llm.hub.snippets import commands, snippet
 from hf_llm.hub.words import WORDS
 
 # task -> the Hub's name of what it does
@@ -132,7 +133,7 @@ class _Card:
             commands=commands(self.cfg.task["name"], self.repo),
             results="\n\n".join(self.results()),
             data="\n\n".join(self.data()),
-            training=_table(["", ""], self.training()),
+            training=table(["", ""], self.training()),
             curve=f"![{self.say('curve')}](loss_curve.png)" if (self.folder / "loss_curve.png").is_file() else "",
             command=self.command(),
             config=fenced("yaml", self.config()),
@@ -153,19 +154,19 @@ class _Card:
     def description(self) -> str:
         return self.say(
             "tuned" if self.cfg.model.pretrained else "scratch",
-            architecture=_cell(str((self.model.get("architectures") or ["?"])[0])),
+            architecture=cell(str((self.model.get("architectures") or ["?"])[0])),
             parameters=f"{self.environment.get('parameters') or 0:,}",
-            base=_cell(str(public(self.cfg.model.pretrained or ""))),
+            base=cell(str(public(self.cfg.model.pretrained or ""))),
             task=self.words.get(self.cfg.task["name"], self.cfg.task["name"]),
             data=self.source(),
         )
 
     def source(self) -> str:
         if self.cfg.data.path:
-            return _code(str(public(self.cfg.data.path)))
+            return code(str(public(self.cfg.data.path)))
         files = self.cfg.data.files.get("train") if isinstance(self.cfg.data.files, Mapping) else self.cfg.data.files
         names = [str(public(str(name))) for name in (files if isinstance(files, list) else [files]) if name]
-        return self.say("local", names=", ".join(map(_code, names)))
+        return self.say("local", names=", ".join(map(code, names)))
 
     def results(self) -> Iterable[str]:
         columns = [name for name in self.metrics if name != "train"]
@@ -176,11 +177,11 @@ class _Card:
         labels = self.labels()
         single = {f"{kind}_{label}" for label in labels for kind in ("precision", "recall", "f1")}
         rows = [
-            [_code(name), *(_number(self.metrics[column].get(name)) for column in columns)]
+            [code(name), *(number(self.metrics[column].get(name)) for column in columns)]
             for name in names
             if name not in single and any(_is_scalar(self.metrics[column].get(name)) for column in columns)
         ]
-        yield _table([self.words["metric"], *map(_cell, columns)], rows)
+        yield table([self.words["metric"], *map(cell, columns)], rows)
         for split, values in _measured(self.metrics):
             if "confusion_matrix" in values:
                 yield from self.classes(split, values["confusion_matrix"], labels)
@@ -189,15 +190,15 @@ class _Card:
         """Precision and recall are shares of counts that the matrix has, and so have intervals."""
         count = sum(map(sum, matrix))
         right = sum(matrix[index][index] for index in range(len(matrix)))
-        picture, split = runs.of_split("confusion_matrix.png", split), _cell(split)
-        low, high = _interval(right, count)
-        yield self.say("interval", split=split, value=_number(right / count), low=low, high=high, rows=f"{count:,}")
+        picture, split = runs.of_split("confusion_matrix.png", split), cell(split)
+        low, high = interval(right, count)
+        yield self.say("interval", split=split, value=number(right / count), low=low, high=high, rows=f"{count:,}")
         rows = []
         for index, label in enumerate(labels):
             found, true, said = matrix[index][index], sum(matrix[index]), sum(row[index] for row in matrix)
-            rows.append([_cell(label), f"{true:,}", _share(found, said), _share(found, true)])
+            rows.append([cell(label), f"{true:,}", share(found, said), share(found, true)])
         yield self.say("classes", split=split)
-        yield _table([self.words[word] for word in ("class", "rows", "precision", "recall")], rows)
+        yield table([self.words[word] for word in ("class", "rows", "precision", "recall")], rows)
         if re.fullmatch(r"[\w.-]+", picture) and (self.folder / picture).is_file():
             yield f"{self.say('matrix', split=split)}\n\n![{self.say('matrix', split=split)}]({picture})"
 
@@ -220,11 +221,11 @@ class _Card:
         for split in used:
             account = read.get(split) or {}
             reasons = (account.get("left_out") or {}).items()
-            left_out = _cell(", ".join(f"{count:,} {reason}" for reason, count in reasons))
+            left_out = cell(", ".join(f"{count:,} {reason}" for reason, count in reasons))
             total = f"{account['read']:,}" if account else self.words["of_train"]
-            rows.append([_cell(split), total, f"{used[split]:,}" if used[split] is not None else "?", left_out or "0"])
+            rows.append([cell(split), total, f"{used[split]:,}" if used[split] is not None else "?", left_out or "0"])
         if rows:
-            yield _table([self.words[word] for word in ("split", "read", "used", "left_out")], rows)
+            yield table([self.words[word] for word in ("split", "read", "used", "left_out")], rows)
 
     def training(self) -> list[list[str]]:
         train, environment = self.metrics.get("train") or {}, self.environment
@@ -236,9 +237,9 @@ class _Card:
         facts += [("energy", self.energy(seconds))]
         packages = environment.get("packages") or {}
         named = [("hf_llm", environment.get("hf_llm")), ("Python", environment.get("python")), *packages.items()]
-        facts += [("versions", _cell(", ".join(f"{name} {version}" for name, version in named if version)))]
-        facts += [("processes", _cell(str(environment.get("num_processes"))))]
-        facts += [("seed", _cell(str(environment.get("seed"))))]
+        facts += [("versions", cell(", ".join(f"{name} {version}" for name, version in named if version)))]
+        facts += [("processes", cell(str(environment.get("num_processes"))))]
+        facts += [("seed", cell(str(environment.get("seed"))))]
         commit = str(environment.get("git_commit"))
         facts += [("commit", f"`{commit}`" if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", commit) else None)]
         return [[self.words[name], value] for name, value in facts if value]
@@ -263,7 +264,7 @@ class _Card:
             yield self.say("limit_classes", count=len(self.labels()))
         length = self.cfg.task.get("max_length") or self.cfg.task.get("block_size")
         if length:
-            yield self.say("limit_length", length=_cell(str(length)))
+            yield self.say("limit_length", length=cell(str(length)))
         rows = [
             sum(map(sum, values["confusion_matrix"]))
             for _, values in _measured(self.metrics)
@@ -277,46 +278,11 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, str)) and not isinstance(value, bool)
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else _cell("" if value is None else str(value))
-
-
-def _cell(text: str) -> str:
-    """What comes from the data or the user is text in a table, not markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|~$!#])", r"\\\1", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if re.fullmatch(r"[^`|\s]([^`|\n]*[^`|\s])?", text) else _cell(text)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:" if len(head) > 2 else "---"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(found: int, of: int) -> tuple[str, str]:
-    """95 % interval of a share, by Wilson (1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(found, of).proportion_ci(method="wilson")
-    return f"{interval.low:.3f}", f"{interval.high:.3f}"
-
-
-def _share(found: int, of: int) -> str:
-    if not of:
-        return "–"
-    low, high = _interval(found, of)
-    return f"{found / of:.3f} ({low}–{high})"
-
-
 def _hardware(hardware: Mapping[str, Any] | None) -> str | None:
     if not hardware:
         return None
     parts = [*hardware["accelerators"], f"{hardware['processor']}, {hardware['threads']} threads"]
-    return _cell("; ".join([*parts, f"{hardware['memory_gib']:.0f} GiB"]))
+    return cell("; ".join([*parts, f"{hardware['memory_gib']:.0f} GiB"]))
 
 
 def _codecarbon(path: Path) -> float | None:

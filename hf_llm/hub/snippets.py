@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from string import Template
 from typing import Any
+
+from hf_llm.hub.markdown import fenced
 
 _PIPELINE = """\
 from transformers import pipeline
@@ -77,12 +78,6 @@ def snippet(task: str, repo: str, model: Mapping[str, Any], trust: bool) -> str:
     trusted = ", trust_remote_code=True" if trust else ""
     filled = Template(code).substitute(repo=repo, trust=trusted, pipeline=pipeline, example=example)
     return fenced("python", filled)
-
-
-def fenced(language: str, text: str) -> str:
-    """A block of code that nothing in it ends: its fence is longer than any run of backticks there."""
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
-    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def commands(task: str, repo: str) -> str:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hf_llm.console import plain
+from hf_llm.config import plain
 from hf_llm.preflight.rows import SHARES
 from hf_llm.preflight.verdict import bytes_as_text
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
-from hf_llm.config import printable
+from hf_llm.config import plain
 
 # PropBank numbers what belongs to the verb's meaning; ARGM is where, when and how.
 COLOURS = {"0": "green", "1": "cyan", "2": "yellow", "3": "blue", "4": "blue", "5": "blue"}
@@ -16,29 +15,22 @@ ADJUNCT = "magenta"
 
 
 def role_table(prediction: dict[str, Any]) -> Table:
-    """A section for each predicate of a sentence, with a line for each argument.
-
-    What comes from the data is a `Text`: in a plain string rich reads `[red]` and `:cat:` as markup.
-    """
-    title = _plain(" ".join(prediction["words"]), "bold")
+    """A section for each predicate of a sentence, with a line for each argument."""
+    title = plain(" ".join(prediction["words"]), "bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
     table.add_column("predicate", style="bold red")
     table.add_column("role", no_wrap=True)
     table.add_column("words")
     for found in prediction["predicates"]:
-        name = _plain(found["word"])
+        name = plain(found["word"])
         for argument in found["arguments"] or [{"role": "", "text": ""}]:
             style = _colour(argument["role"])
-            table.add_row(name, _plain(argument["role"], style), _plain(argument["text"], style))
-            name = Text("")
+            table.add_row(name, plain(argument["role"], style), plain(argument["text"], style))
+            name = plain("")
         table.add_section()
     if not prediction["predicates"]:
-        table.add_row(Text("no predicate", style="dim"), Text(""), Text(""))
+        table.add_row(plain("no predicate", "dim"))
     return table
-
-
-def _plain(text: str, style: str = "") -> Text:
-    return Text(printable(text), style=style)
 
 
 def _colour(role: str) -> str:
