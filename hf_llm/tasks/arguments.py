@@ -95,7 +95,8 @@ def _try_optimizer(args: TrainingArguments) -> None:
         if not is_optimizer_factory(optimizer_class):
             optimizer_class(**{"params": toy.parameters(), **options})
     settings: Any = args.lr_scheduler_kwargs
-    with complaints_as_input_errors(f"trainer.lr_scheduler_type={SchedulerType(args.lr_scheduler_type).value}"):
+    key = f"trainer.lr_scheduler_type={SchedulerType(args.lr_scheduler_type).value}"
+    with complaints_as_input_errors(key + (f" with lr_scheduler_kwargs={settings}" if settings else "")):
         idle = torch.optim.SGD(toy.parameters())
         get_scheduler(args.lr_scheduler_type, idle, 0, 1, scheduler_specific_kwargs=settings)
 
