@@ -92,6 +92,7 @@ def _check_data_unchanged(cfg: TrainConfig, folder: Path) -> None:
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:
     libraries.load()
+    import datasets
     from transformers import IntervalStrategy, set_seed
     from transformers import logging as transformers_logging
 
@@ -103,6 +104,8 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task, cfg.model)
     args = task.arguments(cfg.trainer, folder)
+    if args.disable_tqdm:
+        datasets.disable_progress_bars()  # of reading and tokenising
     set_seed(args.seed)  # before any weight exists
     read: dict[str, Any] = {}
     with args.main_process_first(desc="preparing the data"):

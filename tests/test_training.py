@@ -1,6 +1,7 @@
 import json
 import math
 
+import datasets
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -84,6 +85,17 @@ def test_the_second_run_on_the_same_data_finds_it_tokenised(tmp_path, caplog):
         assert calls
     finally:
         causal_lm._tokenize = real
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+def test_progress_bars_are_shown_unless_disable_tqdm_is_set(tmp_path, capfd, disabled):
+    datasets.enable_progress_bars()
+    (tmp_path / "own.txt").write_text(f"words of {tmp_path}\n" * 50)  # which no cache holds
+    given = overrides(data__files__train=tmp_path / "own.txt", trainer__disable_tqdm=str(disabled).lower())
+    train(compose(*language_model(tmp_path, **given)))
+    shown = capfd.readouterr().err
+    for bar in ("tokenising train", "it/s]"):
+        assert (bar in shown) is not disabled, bar
 
 
 def test_another_configuration_under_the_same_name_is_refused(lm):
