@@ -8,7 +8,7 @@ import sklearn.metrics
 import torch
 from conftest import overrides
 from safetensors.torch import load_file
-from toys import classifier, language_model, write_csv, write_text
+from toys import classifier, language_model, role_labeller, tagger, write_csv, write_text
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_llm import InputError, compose, evaluate, generate, predict, train
@@ -196,6 +196,18 @@ def test_a_classifiers_loss_does_not_depend_on_gradient_accumulation(tmp_path, a
         losses.append(run.metrics["train"]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=0.15)  # dropout differs
     assert losses[0] < 1.2
+
+
+@pytest.mark.parametrize("toy", [classifier, tagger, role_labeller])
+def test_a_classifiers_loss_has_the_models_activation_regularisation_in_it(tmp_path, toy):
+    strength = overrides(model__config__activation_regularization=2.0, model__config__dropout=0)
+    run = train(compose(*toy(tmp_path, "rnn", run="r", **strength)))
+    batch = next(iter(run.trainer.get_train_dataloader()))
+    cross_entropy = run.trainer.compute_loss(run.model.eval(), dict(batch))
+    whole = run.trainer.compute_loss(run.model.train(), dict(batch))
+    penalty = run.model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).penalty
+    assert penalty > 0
+    torch.testing.assert_close(whole, cross_entropy + penalty)
 
 
 @pytest.mark.parametrize("arch", ["gpt2", "bert", "rnn", "fnn"])

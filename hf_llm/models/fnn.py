@@ -140,13 +140,13 @@ class FNNModel(FNNPreTrainedModel):
             raise ValueError("give either input_ids or inputs_embeds")
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
-        cache = past_key_values
+        cache = self.checked(past_key_values)
         if use_cache and cache is None:
             cache = StateCache(self.config.num_hidden_layers)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        T = inputs_embeds.shape[1]
-        padding = find_padding(attention_mask, T)
+        B, T, _ = inputs_embeds.shape
+        padding = find_padding(attention_mask, B, T)
 
         state = cache.layers[0].states if cache is not None else ()
         x, windows, *new = self.layers[0](self.dropout(inputs_embeds), padding, *state)
@@ -158,6 +158,8 @@ class FNNModel(FNNPreTrainedModel):
             x = torch.cat([x, windows], dim=-1)
         if cache is not None and use_cache:
             cache.layers[0].advance(tuple(new), num_tokens=T)
+            for other in cache.layers[1:]:  # which have nothing to remember
+                other.advance((), num_tokens=T)
         return BaseModelOutputWithPast(last_hidden_state=x, past_key_values=cache if use_cache else None)
 
 

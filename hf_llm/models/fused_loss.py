@@ -31,7 +31,7 @@ RowsLoss = Callable[[torch.Tensor, nn.Linear, torch.Tensor], torch.Tensor]
 
 
 def applies(model: nn.Module) -> bool:
-    """Whether `causal_lm_loss` gives what the model's own loss gives. Found out once per model, with a toy input.
+    """Whether `causal_lm_loss` gives what the model's own loss gives. Found out once, with a toy input.
 
     False for models that do something between the output layer and the loss (scaled or soft-capped logits), that have
     another loss, or whose output weights are not at hand (FSDP, ZeRO 3, quantised, compiled).
@@ -39,10 +39,12 @@ def applies(model: nn.Module) -> bool:
     if is_compiled_module(model):
         return False
     inner = extract_model_from_parallel(model)
-    known = getattr(inner, "_fused_loss_applies", None)
-    if known is None:
+    head = inner.get_output_embeddings() if isinstance(inner, PreTrainedModel) else None
+    # Not by getattr: PEFT's models answer with what their base model has
+    of_head, known = inner.__dict__.get("_fused_loss_applies", (None, None))
+    if known is None or of_head is not head:
         known = _probe(inner)
-        inner._fused_loss_applies = known
+        inner.__dict__["_fused_loss_applies"] = (head, known)
     return known
 
 

@@ -20,13 +20,27 @@ from transformers.modeling_outputs import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
-from .sequence import SequencePreTrainedModel, find_padding
+from .sequence import SequencePreTrainedModel, StateCache, find_padding
 
 
 @dataclass
 class LanguageModelOutput(CausalLMOutputWithPast):
     """`loss` in nats per token, if labels were given, with `penalty` in it: what training adds to the cross-entropy
     (activation regularisation), if anything. `logits` (B, T, V)."""
+
+    penalty: torch.Tensor | None = None
+
+
+@dataclass
+class TextClassifierOutput(SequenceClassifierOutputWithPast):
+    """`loss`, with `penalty` in it as in `LanguageModelOutput`. `logits` (B, num_labels)."""
+
+    penalty: torch.Tensor | None = None
+
+
+@dataclass
+class WordClassifierOutput(TokenClassifierOutput):
+    """`loss`, with `penalty` in it as in `LanguageModelOutput`. `logits` (B, T, num_labels)."""
 
     penalty: torch.Tensor | None = None
 
@@ -58,6 +72,12 @@ class CausalLMHead(SequencePreTrainedModel):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # the model makes its own StateCache
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args, **kwargs):
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        in_chunks = generation_config.prefill_chunk_size is not None and generation_config.use_cache is not False
+        if in_chunks and model_kwargs.get("past_key_values") is None:  # which `generate` wants to have at hand
+            model_kwargs["past_key_values"] = StateCache(self.config.num_hidden_layers)
 
     @can_return_tuple
     def forward(
@@ -93,7 +113,8 @@ class CausalLMHead(SequencePreTrainedModel):
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
             if penalty is not None:
-                loss = loss + penalty * _share(labels, **kwargs)
+                targets = kwargs.get("shift_labels")
+                loss = loss + penalty * _share(labels[:, 1:] if targets is None else targets, **kwargs)
         return LanguageModelOutput(
             loss=loss,
             logits=logits,
@@ -142,7 +163,7 @@ class SequenceClassifierHead(SequencePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs,
-    ) -> SequenceClassifierOutputWithPast:
+    ) -> TextClassifierOutput:
         """`labels` (B,): class ids, or floats for regression; (B, num_labels) floats for several labels at once."""
         outputs = self.model(
             input_ids,
@@ -159,7 +180,11 @@ class SequenceClassifierHead(SequencePreTrainedModel):
             loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs)
             if kwargs.get("num_items_in_batch") is not None and _ignores_item_count(self.config.problem_type):
                 loss = loss * labels.numel() / kwargs["num_items_in_batch"]
-        return SequenceClassifierOutputWithPast(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+            if outputs.get("penalty") is not None:
+                loss = loss + outputs.penalty * _share(labels, **kwargs)
+        return TextClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
+        )
 
 
 class TokenClassifierHead(SequencePreTrainedModel):
@@ -182,7 +207,7 @@ class TokenClassifierHead(SequencePreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         **kwargs,
-    ) -> TokenClassifierOutput:
+    ) -> WordClassifierOutput:
         """`labels` (B, T): class ids, -100 where none counts. Logits are (B, T, num_labels)."""
         outputs = self.model(
             input_ids,
@@ -195,7 +220,11 @@ class TokenClassifierHead(SequencePreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, **kwargs)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+            if outputs.get("penalty") is not None:
+                loss = loss + outputs.penalty * _share(labels, **kwargs)
+        return WordClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
+        )
 
 
 def pool(
@@ -206,7 +235,7 @@ def pool(
     `how`: their `mean`, `max`, the `last` of them, or by `attention` their mean weighted with the softmax of `scores`
     (B, T, 1) (Yang et al. 2016, *Hierarchical Attention Networks for Document Classification*).
     """
-    padding = find_padding(attention_mask, x.shape[1])
+    padding = find_padding(attention_mask, *x.shape[:2])
     is_real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if padding is None else padding.is_real
     is_real = is_real.to(x.device)[:, :, None]  # (B, T, 1)
     if how == "last":
@@ -229,16 +258,10 @@ def _output_options(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share(
-    labels: torch.Tensor,
-    shift_labels: torch.Tensor | None = None,
-    num_items_in_batch: torch.Tensor | int | None = None,
-    **kwargs: Any,
+    targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, **kwargs: Any
 ) -> torch.Tensor | float:
-    """The part of an accumulated step's tokens that are in this batch: by so much a mean over the batch counts."""
-    if num_items_in_batch is None:
-        return 1.0
-    targets = labels[:, 1:] if shift_labels is None else shift_labels
-    return (targets != -100).sum() / num_items_in_batch
+    """The part of an accumulated step's targets that are in this batch: by so much a mean over the batch counts."""
+    return 1.0 if num_items_in_batch is None else (targets != -100).sum() / num_items_in_batch
 
 
 def _ignores_item_count(problem_type: str | None) -> bool:

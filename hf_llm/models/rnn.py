@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
-from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -39,6 +38,13 @@ class RNNConfig(SequenceConfig):
     temporal_activation_regularization: float | int = 0.0  # TAR: its β, on the squares of that output's changes
 
     shares: ClassVar[tuple[str, ...]] = ("dropout", "embedding_dropout", "weight_dropout")
+    strengths: ClassVar[tuple[str, ...]] = ("activation_regularization", "temporal_activation_regularization")
+
+    def __post_init__(self, **kwargs):
+        for name in self.strengths:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
+        super().__post_init__(**kwargs)
 
 
 @dataclass
@@ -99,15 +105,18 @@ class RNNLayer(GradientCheckpointingLayer):
     def _run(self, x: Any, past: Any) -> tuple[Any, Any]:
         if not (self.training and self.weight_dropout):
             return self.cell(x, past)
-        dropped = {
-            name: dropout(weight, self.weight_dropout)
-            for name, weight in self.cell.named_parameters()
-            if name.startswith("weight_hh")
-        }
-        result = functional_call(self.cell, dropped, (x, past))
-        for name in dropped:  # the cell has a list of its weights too, where these would live on with their graph
-            setattr(self.cell, name, getattr(self.cell, name))
-        return result
+        # torch's cells compute with a list: of their parameters, of what torch.func has put in their place, or in a
+        # replica of DataParallel, which has no parameters, of its copies.
+        self.cell._update_flat_weights()
+        weights = self.cell._flat_weights
+        names = zip(self.cell._flat_weights_names, weights, strict=True)
+        self.cell._flat_weights = [
+            dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight for name, weight in names
+        ]
+        try:
+            return self.cell(x, past)
+        finally:
+            self.cell._flat_weights = weights
 
 
 class RNNPreTrainedModel(SequencePreTrainedModel):
@@ -148,14 +157,14 @@ class RNNModel(RNNPreTrainedModel):
         use_cache = use_cache and not self.config.bidirectional
         if past_key_values is not None and self.config.bidirectional:
             raise ValueError("a bidirectional RNN reads from the end too: it cannot go on from past_key_values")
-        cache = past_key_values
+        cache = self.checked(past_key_values)
         if use_cache and cache is None:
             cache = StateCache(self.config.num_hidden_layers)
         if input_ids is not None:
             inputs_embeds = self._embed(input_ids)
         assert inputs_embeds is not None
-        T = inputs_embeds.shape[1]
-        padding = find_padding(attention_mask, T)
+        B, T, _ = inputs_embeds.shape
+        padding = find_padding(attention_mask, B, T)
 
         x = self._dropout(inputs_embeds)  # (B, T, E)
         for index, layer in enumerate(self.layers):

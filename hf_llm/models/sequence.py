@@ -64,6 +64,16 @@ class SequencePreTrainedModel(PreTrainedModel):
     _is_stateful = True
     output_size: int  # channels of a base model's `last_hidden_state`
 
+    def checked(self, cache: Cache | None) -> "StateCache | None":
+        """`past_key_values`, if it can hold this model's state."""
+        size = self.config.num_hidden_layers
+        if cache is not None and not (isinstance(cache, StateCache) and len(cache.layers) == size):
+            raise ValueError(
+                f"past_key_values must be a StateCache of {size} layers, such as this model returns, "
+                f"not a {type(cache).__name__} of {len(cache.layers)}"
+            )
+        return cache
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Weights that keep variance, as these models have no norm that would mend it: embeddings of length one,
@@ -191,15 +201,18 @@ class Padding(NamedTuple):
         return x * self.is_real[:, :, None].to(x.dtype)
 
 
-def find_padding(attention_mask: torch.Tensor | None, length: int) -> Padding | None:
-    """`attention_mask` (B, ≥ length), 1 or True at real tokens: its last `length` columns count. None: no padding.
+def find_padding(attention_mask: torch.Tensor | None, batch: int, length: int) -> Padding | None:
+    """`attention_mask` (batch, ≥ length), 1 or True at real tokens: its last `length` columns count. None: no padding.
 
     Padding may stand on either side of a row, or between its tokens.
     """
     if attention_mask is None:
         return None
-    if attention_mask.ndim != 2:
-        raise ValueError(f"attention_mask must be (batch, positions), not of shape {tuple(attention_mask.shape)}")
+    if attention_mask.ndim != 2 or attention_mask.shape[0] != batch or attention_mask.shape[1] < length:
+        raise ValueError(
+            f"attention_mask must be (batch, positions), here ({batch}, {length}) or longer, "
+            f"not of shape {tuple(attention_mask.shape)}"
+        )
     is_real = attention_mask[:, -length:].bool()
     tracing = torch.compiler.is_compiling()  # a graph may not depend on the values in a mask: assume the worst
     if not tracing and is_real.all():

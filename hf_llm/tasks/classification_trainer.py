@@ -14,6 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.sampling import IGNORE_INDEX
 
@@ -56,7 +57,8 @@ class ClassificationTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per row, in nats."""
-        return self.mean_cross_entropy(model(**_model_inputs(inputs)).logits, inputs["labels"], count)
+        outputs, labels = model(**_model_inputs(inputs)), inputs["labels"]
+        return self.mean_cross_entropy(outputs.logits, labels, count) + auxiliary_loss(model, outputs, labels, count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

@@ -61,10 +61,12 @@ class RoleTrainer(TokenTrainer):
         self.names = self.labels  # those of the rows that are measured: they may have more than the model
         self.start, self.after = bio_transitions(self.labels)
 
-    def word_logits(self, model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        """(B, W, C): those of each word's first sub-word."""
-        read = {name: value for name, value in batch.items() if name not in OWN}
-        return super().word_logits(model, {**read, "first": batch["first"].clamp(min=0)})
+    def outputs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Any:
+        return super().outputs(model, {name: value for name, value in batch.items() if name not in OWN})
+
+    def word_logits(self, outputs: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """(B, W, C): those of each word's first sub-word, for one that was not read of any."""
+        return super().word_logits(outputs, {"first": batch["first"].clamp(min=0)})
 
     def best_tags(self, logits: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
         """(B, W, C) -> (B, W), the most probable tagging of those that are well-formed.
@@ -94,7 +96,7 @@ class RoleTrainer(TokenTrainer):
         none = torch.full_like(words, IGNORE_INDEX)
         labels, tags = inputs.get("labels", none), inputs.get("tags", none)
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = self.word_logits(model, inputs)
+            logits = self.word_logits(self.outputs(model, inputs), inputs)
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         wide = torch.float32 if losses.device.type == "mps" else torch.float64
         sums = torch.stack([losses.to(wide).sum(1), (labels != IGNORE_INDEX).sum(1).to(wide)], dim=1)

@@ -131,9 +131,8 @@ class CarriedState:
         cache = StateCache(int(metadata["layers"]))
         for index, layer in enumerate(cache.layers):
             count = sum(name.startswith(f"{index}.") for name in tensors)
-            if count:
-                states = tuple(tensors[f"{index}.{number}"] for number in range(count))
-                layer.advance(states, num_tokens=int(metadata["seen_tokens"]))
+            states = tuple(tensors[f"{index}.{number}"] for number in range(count))
+            layer.advance(states, num_tokens=int(metadata["seen_tokens"]))
         self.cache, self.position = cache, int(metadata["position"])
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.sampling import IGNORE_INDEX
 
@@ -66,16 +67,21 @@ class TokenTrainer(ExactTrainer):
         """Tag names, in id order."""
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
-    def word_logits(self, model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    def outputs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Any:
+        return model(**{name: value for name, value in batch.items() if name not in NOT_INPUTS})
+
+    def word_logits(self, outputs: Any, batch: dict[str, Any]) -> torch.Tensor:
         """(B, W, C): those of each word's first sub-word."""
-        logits = model(**{name: value for name, value in batch.items() if name not in NOT_INPUTS}).logits.float()
+        logits = outputs.logits.float()
         return logits.gather(1, batch["first"][:, :, None].expand(-1, -1, logits.shape[-1]))
 
     def mean_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per word, in nats."""
-        return self.mean_cross_entropy(self.word_logits(model, inputs), inputs["labels"], count)
+        outputs, labels = self.outputs(model, inputs), inputs["labels"]
+        loss = self.mean_cross_entropy(self.word_logits(outputs, inputs), labels, count)
+        return loss + auxiliary_loss(model, outputs, labels, count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -86,7 +92,7 @@ class TokenTrainer(ExactTrainer):
         words = inputs["words"]
         labels = inputs.get("labels", torch.full_like(words, IGNORE_INDEX))
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = self.word_logits(model, inputs)
+            logits = self.word_logits(self.outputs(model, inputs), inputs)
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         classes = logits.argmax(-1).masked_fill(words == IGNORE_INDEX, IGNORE_INDEX)
         wide = torch.float32 if losses.device.type == "mps" else torch.float64

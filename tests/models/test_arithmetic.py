@@ -1,5 +1,7 @@
 """What the networks compute, against plain torch and by hand; that they look at no later token; what a window sees."""
 
+import math
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -185,6 +187,9 @@ def test_a_few_steps_learn_a_repeating_text(config):
         (RNNConfig, {"cell": "lsmt"}, "'lstm', 'gru', 'tanh', 'relu'"),
         (RNNConfig, {"dropout": 1.0}, "dropout must be at least 0 and less than 1, not 1.0"),
         (RNNConfig, {"weight_dropout": -0.1}, "weight_dropout must be at least 0"),
+        (RNNConfig, {"activation_regularization": -1.0}, "activation_regularization must be a number of at least 0"),
+        (RNNConfig, {"temporal_activation_regularization": math.nan}, "temporal_activation_regularization must be a"),
+        (RNNConfig, {"activation_regularization": math.inf}, "a number of at least 0, not inf"),
         (RNNConfig, {"num_hidden_layers": 0}, "num_hidden_layers must be at least 1, not 0"),
         (FNNConfig, {"window": 0}, "window must be at least 1, not 0"),
         (FNNConfig, {"hidden_act": "swish"}, "'tanh', 'relu', 'gelu'"),

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import peft
 import pytest
 import torch
 import torch.nn.functional as F
@@ -207,6 +208,32 @@ def test_two_processes_get_the_gradients_of_one(tmp_path):
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_another_output_layer_is_looked_at_anew(batch):
+    inputs, _, targets = batch
+
+    class Scaled(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    model = built(*ARCHITECTURES["fnn, direct"])
+    before = fused_loss.causal_lm_loss(model, inputs, targets)
+    head = model.lm_head
+    scaled = Scaled(head.in_features, head.out_features)
+    scaled.load_state_dict(head.state_dict())
+    model.set_output_embeddings(scaled)
+    expected = F.cross_entropy(model(**inputs).logits.flatten(0, 1), targets.flatten())
+    assert not torch.isclose(before, expected)
+    torch.testing.assert_close(fused_loss.causal_lm_loss(model, inputs, targets), expected)
+
+
+def test_an_adapter_on_a_model_that_was_looked_at_before_is_looked_at_anew(batch):
+    inputs, _, targets = batch
+    model = built(*ARCHITECTURES["fnn, direct"])
+    before = fused_loss.causal_lm_loss(model, inputs, targets)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["dense"], task_type="CAUSAL_LM"))
+    torch.testing.assert_close(fused_loss.causal_lm_loss(adapted, inputs, targets), before)  # which begins as it was
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from toy_models import (
-    CONFIGS,
     T,
     built,
+    either_model,
     every_config,
     every_layout,
     every_model,
@@ -94,8 +94,12 @@ def test_classes_are_pooled_over_the_real_tokens(config, layout, pooling):
     torch.testing.assert_close(logits[3], model.score.bias)  # nothing was read
 
 
-def test_a_mask_of_another_kind_is_refused():
-    with pytest.raises(
-        ValueError, match=r"attention_mask must be \(batch, positions\), not of shape \(3, 1, 11, 11\)"
-    ):
-        built(CONFIGS["lstm"])(some_ids(3, T), attention_mask=torch.ones(3, 1, T, T))
+@either_model
+@pytest.mark.parametrize("shape", [(3, 1, T, T), (1, T), (2, T), (3, T - 1), (3, 1), (T,)], ids=str)
+def test_a_mask_of_another_kind_is_refused(config, shape):
+    mask = torch.ones(shape)
+    mask[..., 0] = 0
+    with pytest.raises(ValueError, match=r"attention_mask must be .* not of shape") as refused:
+        built(config)(some_ids(3, T), attention_mask=mask)
+    assert "(3, 11) or longer" in str(refused.value)
+    assert str(refused.value).endswith(str(shape))

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from toy_models import (
     CAUSAL,
-    CONFIGS,
+    CELLS,
     B,
     T,
     built,
     either_model,
+    every_cell,
     every_config,
     every_model,
     labels_for,
@@ -19,8 +20,6 @@ from toy_models import (
 
 from hf_llm.models.rnn import RNNConfig
 
-CELLS = {name: config for name, config in CONFIGS.items() if isinstance(config, RNNConfig)}
-every_cell = pytest.mark.parametrize("config", CELLS.values(), ids=CELLS.keys())
 EVERYTHING = {
     "dropout": 0.5,
     "locked_dropout": True,
@@ -143,6 +142,63 @@ def test_activation_regularization_is_its_formula(name, layout):
     torch.manual_seed(1)  # a third of the tokens of an accumulated step
     third = model(ids, attention_mask=mask, labels=labels, num_items_in_batch=3 * count).loss
     torch.testing.assert_close(third, whole.loss / 3)
+
+
+@every_cell
+@pytest.mark.parametrize("head", ["texts", "tokens"])
+def test_activation_regularization_counts_in_a_classifiers_loss(config, head):
+    fields = {"activation_regularization": 2.0, "temporal_activation_regularization": 3.0}
+    ids = some_ids(B, T)
+    labels = labels_for(head, ids)
+    if head == "tokens":
+        labels[0, :4] = -100
+    model = built(config, head, **fields).train()
+    whole = model(ids, labels=labels)
+    penalty = model.model(ids).penalty
+    assert penalty > 0
+    torch.testing.assert_close(whole.penalty, penalty)
+    torch.testing.assert_close(whole.loss, F.cross_entropy(whole.logits.flatten(0, -2), labels.flatten()) + penalty)
+    third = model(ids, labels=labels, num_items_in_batch=3 * (labels != -100).sum()).loss
+    torch.testing.assert_close(third, whole.loss / 3)
+
+
+@every_cell
+def test_weight_dropout_acts_on_parameters_given_in_place_of_the_models(config):
+    model, ids = built(config, "base", weight_dropout=0.5).train(), some_ids(B, T)
+    given = {name: value.detach().clone() for name, value in model.named_parameters()}
+    torch.manual_seed(1)
+    expected = model(ids).last_hidden_state
+    torch.manual_seed(1)
+    torch.testing.assert_close(torch.func.functional_call(model, given, (ids,)).last_hidden_state, expected)
+
+    def loss(parameters):
+        torch.manual_seed(1)
+        return torch.func.functional_call(model, parameters, (ids,)).last_hidden_state.square().sum()
+
+    found = torch.func.grad(loss)(given)
+    expected.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad)
+
+
+@every_cell
+def test_weight_dropout_acts_in_a_replica_of_data_parallel(config):
+    model, ids = built(config, "base", weight_dropout=0.5).train(), some_ids(B, T)
+    torch.manual_seed(1)
+    expected = model(ids).last_hidden_state
+    torch.manual_seed(1)
+    torch.testing.assert_close(replica(model)(ids).last_hidden_state, expected)
+    assert not torch.allclose(expected, model.eval()(ids).last_hidden_state)
+
+
+def replica(module):
+    """As `torch.nn.parallel.replicate` makes it, where there are GPUs: with copies, which are no parameters."""
+    copy = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        copy._modules[name] = replica(child)
+    for name, parameter in module._parameters.items():
+        setattr(copy, name, parameter.clone())
+    return copy
 
 
 @every_model

@@ -11,6 +11,7 @@ from toy_models import (
     T,
     built,
     either_model,
+    every_cell,
     every_language_model,
     every_layout,
     every_model,
@@ -18,7 +19,7 @@ from toy_models import (
     some_ids,
 )
 from transformers import Trainer, TrainingArguments
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
 from hf_llm.models.sequence import StateCache
 
@@ -155,6 +156,26 @@ def test_a_cache_carries_gradients_until_it_is_detached(config):
     assert not any(state.requires_grad for state in states(cache))
 
 
+@every_language_model
+def test_a_cache_tells_of_every_layer_what_was_read(config):
+    _, cache = read(built(config), some_ids(B, T))
+    for index in range(config.num_hidden_layers):
+        assert cache.get_seq_length(index) == T
+        assert cache.get_mask_sizes(2, index) == (T + 2, 0)
+        assert cache.layers[index].is_initialized
+
+
+@every_language_model
+def test_another_models_cache_is_refused(config):
+    model, ids = built(config), some_ids(B, T)
+    size = config.num_hidden_layers
+    for other in (DynamicCache(), DynamicCache(config=model.config), StateCache(size + 1)):
+        with pytest.raises(ValueError, match=f"past_key_values must be a StateCache of {size} layers, such as this"):
+            model(ids, past_key_values=other, use_cache=True)
+    with pytest.raises(ValueError, match=r"not a DynamicCache of 0$"):
+        model.generate(ids, past_key_values=DynamicCache(), **GREEDY)
+
+
 @every_model
 def test_a_state_is_made_where_it_is_asked_for(config, head):
     model, ids = built(config, head), some_ids(B, T)
@@ -180,6 +201,20 @@ def test_generate_is_the_same_with_and_without_a_state_and_padding(config, optio
     assert torch.equal(with_state, model.generate(batch, attention_mask=mask, use_cache=False, **options))
     alone = model.generate(ids[1:2, :5], **options)
     assert torch.equal(with_state[-len(alone) :, -9:], alone[:, -9:])
+
+
+@every_language_model
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"use_cache": False}], ids=str)
+def test_a_prompt_may_be_read_in_chunks(config, options):
+    model, ids = built(config), some_ids(B, T)
+    batch, mask = padded([ids[0], ids[1, :5], ids[2, :1]], "left")
+    whole = model.generate(batch, attention_mask=mask, **GREEDY, **options)
+    if options.get("use_cache") is False:
+        with pytest.raises(ValueError, match="Cannot use prefill chunking without a cache"):
+            model.generate(batch, attention_mask=mask, prefill_chunk_size=4, **GREEDY, **options)
+        return
+    chunks = model.generate(batch, attention_mask=mask, prefill_chunk_size=4, **GREEDY, **options)
+    assert torch.equal(chunks, whole)
 
 
 @every_language_model
@@ -260,6 +295,22 @@ def test_nothing_is_kept_on_the_modules_between_calls(config, head, training):
     assert snapshot(model) == before
     assert not list(model.buffers())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@every_cell
+def test_nothing_is_kept_of_a_call_that_failed(config):
+    model = built(config, "base", weight_dropout=0.5).train()
+    before = snapshot(model)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    hook = model.layers[0].cell.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model(some_ids(B, T))
+    hook.remove()
+    assert snapshot(model) == before
+    assert all(weight.is_leaf for layer in model.layers for weight in layer.cell._flat_weights)
 
 
 @either_model

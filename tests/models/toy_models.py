@@ -46,9 +46,11 @@ HEADS = {
     "tokens": AutoModelForTokenClassification,
 }
 CAUSAL = {name: config for name, config in CONFIGS.items() if not getattr(config, "bidirectional", False)}
+CELLS = {name: config for name, config in CONFIGS.items() if isinstance(config, RNNConfig)}
 PLAIN = {name: CONFIGS[name] for name in ("lstm", "fnn, direct")}  # where the options do not matter
 
 every_language_model = pytest.mark.parametrize("config", CAUSAL.values(), ids=CAUSAL.keys())
+every_cell = pytest.mark.parametrize("config", CELLS.values(), ids=CELLS.keys())
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 either_model = pytest.mark.parametrize("config", PLAIN.values(), ids=["rnn", "fnn"])
 every_head = pytest.mark.parametrize("head", HEADS)
