@@ -20,8 +20,9 @@ class CausalLM(Task):
     """Documents are packed into blocks, with an end-of-text token after each; no token of the corpus is left out.
 
     With `carry_state` training reads the corpus as `streams` has it, in order: an epoch is not shuffled, and starts
-    with a state of zero. Evaluation stays within each block, so that its figures depend on no batch size or number of
-    processes; `hf-llm evaluate run=… task.block_size=N` reads further, with N the corpus's tokens all of it in one go.
+    with a state of zero. What is measured is read after the block before it, and no further back, so that the figures
+    depend on no batch size or number of processes; `hf-llm evaluate run=… task.block_size=N` reads further, with N the
+    corpus's tokens all of it in one go.
     """
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
@@ -56,16 +57,19 @@ class CausalLM(Task):
         splits: Splits = {}
         for name, documents in raw.items():
             tokenize = partial(_tokenize, tokenizer=tokenizer)
+            context = self.block_size if self.carry_state and name != "train" else 0
             if isinstance(documents, IterableDataset):
                 if self.carry_state and name == "train":
                     raise InputError(
                         "task.carry_state=true: a row of the batch reads its own part of the corpus, whose length "
                         "is not known of a stream: set data.streaming=false"
                     )
-                splits[name] = StreamedBlocks(documents.map(tokenize, **settings), self.block_size, **ends)
+                tokenized = documents.map(tokenize, **settings)
+                splits[name] = StreamedBlocks(tokenized, self.block_size, **ends, context=context)
                 continue
             tokenized = encode_cached(documents, tokenize, key, **settings, desc=f"tokenising {name}")
-            splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=name != "train")
+            counted = name != "train"
+            splits[name] = PackedBlocks(tokenized, self.block_size, **ends, count_text=counted, context=context)
         return splits
 
     def fitting(self, model: Any, args: TrainingArguments, splits: Splits, tokenizer: Any) -> Fitting:
@@ -73,8 +77,10 @@ class CausalLM(Task):
         from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
         from hf_llm.tasks.packing import collate
 
-        if self.carry_state and "train" in splits:
-            streams.check(model, args)
+        if self.carry_state:
+            streams.check_state(model)
+            if "train" in splits:
+                streams.check_layout(args)
         return LanguageModelTrainer, {"data_collator": collate, "carry_state": self.carry_state}
 
 

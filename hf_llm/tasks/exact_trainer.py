@@ -129,6 +129,8 @@ class ExactTrainer(FiniteTrainer):
         """
         accumulation = self.args.gradient_accumulation_steps
         processes = self.get_total_train_batch_size(self.args) // (self._train_batch_size * accumulation)
+        if not (is_training or self.accelerator.split_batches or isinstance(dataset, IterableDataset)):
+            batch_size = max(1, min(batch_size, -(-len(dataset) // processes)))  # one block may be the whole corpus
         together = batch_size if self.accelerator.split_batches else batch_size * processes
         if isinstance(dataset, IterableDataset):
             # an accumulated step that the stream's end cut short would be taken with the next epoch's first

@@ -3,6 +3,7 @@
 The corpus is read as one stream, `<eos> d1 <eos> d2 <eos> …`, and block i is tokens [i·T, i·T + T + 1): T inputs
 and, one to the right, T targets. Neighbouring blocks share one token, so no target is lost at a border, and the last,
 shorter block is kept. (run_clm.py drops the first target of each block and the tail of every 1,000 documents.)
+With a `context` a block is read after so many of the tokens before it, which are no targets again.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class PackedBlocks(torch.utils.data.Dataset):
         bos_token_id: a token that the tokenizer put before each document; it is input, never a target.
         count_text: also give each block's `counts` (`COUNTED`, of the documents that end in it), from which an
             evaluation tells perplexity per word and bits per byte.
+        context: tokens that are read before a block, as many as there are.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class PackedBlocks(torch.utils.data.Dataset):
         eos_token_id: int,
         bos_token_id: int | None = None,
         count_text: bool = False,
+        context: int = 0,
     ):
-        self.block_size = block_size
+        self.block_size, self.context = block_size, context
         self.bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
         self._prefix = np.array([eos_token_id], dtype=np.int32)
         self._corpus = EndToEnd(documents, "input_ids")
@@ -92,10 +95,11 @@ class PackedBlocks(torch.utils.data.Dataset):
             raise IndexError(f"block {index} of {len(self)}")
         start = index * self.block_size
         stop = min(start + self.block_size, self.num_tokens)
+        first = max(start - self.context, 0)
         cut = self._corpus.cut
-        window = cut(start - 1, stop) if start else np.concatenate([self._prefix, cut(0, stop)])
-        block = torch.from_numpy(window.astype(np.int64))  # (T + 1,)
-        item = {**_inputs_and_targets(block, self.bos_token_id), "row": torch.tensor(index)}
+        window = cut(first - 1, stop) if first else np.concatenate([self._prefix, cut(0, stop)])
+        block = torch.from_numpy(window.astype(np.int64))  # (context + T + 1,)
+        item = {**_inputs_and_targets(block, self.bos_token_id, start - first), "row": torch.tensor(index)}
         if self._counts is not None:
             item["counts"] = torch.from_numpy(self._counts[index])
         return item
@@ -108,54 +112,69 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
     """
 
     def __init__(
-        self, documents: IterableDataset, block_size: int, eos_token_id: int, bos_token_id: int | None = None
+        self,
+        documents: IterableDataset,
+        block_size: int,
+        eos_token_id: int,
+        bos_token_id: int | None = None,
+        context: int = 0,
     ):
         self.documents = documents
-        self.options = {"block_size": block_size, "eos_token_id": eos_token_id, "bos_token_id": bos_token_id}
+        ends = {"eos_token_id": eos_token_id, "bos_token_id": bos_token_id}
+        self.options = {"block_size": block_size, **ends, "context": context}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return stream_blocks(self.documents, **self.options)  # type: ignore[arg-type]
 
 
 def stream_blocks(
-    documents: Iterable[dict[str, Any]], block_size: int, eos_token_id: int, bos_token_id: int | None = None
+    documents: Iterable[dict[str, Any]],
+    block_size: int,
+    eos_token_id: int,
+    bos_token_id: int | None = None,
+    context: int = 0,
 ) -> Iterator[dict[str, list[int]]]:
-    """Blocks of at most `block_size` inputs; the last is filled up with ignored targets."""
+    """Blocks of `context` + `block_size` inputs; the first and the last are filled up with ignored targets."""
     bos_token_id = None if bos_token_id == eos_token_id else bos_token_id
     nothing = [0] * len(COUNTED)
+    past: list[int] = []
     window, counts = [eos_token_id], nothing
+
+    def block(window: list[int]) -> dict[str, list[int]]:
+        item = _inputs_and_targets(torch.tensor(past + window), bos_token_id, len(past))
+        lists = {name: tensor.tolist() for name, tensor in item.items()}
+        missing = context + block_size - len(lists["input_ids"])  # processes exchange blocks of one size
+        lists["input_ids"] += [eos_token_id] * missing
+        lists["shift_labels"] += [IGNORE_INDEX] * missing
+        return {**lists, "counts": counts}
+
     for document in documents:
         tokens = list(document["input_ids"])
         while len(window) + len(tokens) > block_size + 1:
             room = block_size + 1 - len(window)
-            yield _as_lists(window + tokens[:room], bos_token_id, counts)
-            window, counts, tokens = [(window + tokens[:room])[-1]], nothing, tokens[room:]
+            window += tokens[:room]
+            yield block(window)
+            past = (past + window[:-1])[-context:] if context else []
+            window, counts, tokens = window[-1:], nothing, tokens[room:]
         window += tokens
         counts = [count + document[name] for count, name in zip(counts, COUNTED, strict=True)]
     if len(window) > 1:
-        last = _as_lists(window, bos_token_id, counts)
-        missing = block_size - len(last["input_ids"])  # processes exchange blocks of one size
-        last["input_ids"] += [eos_token_id] * missing
-        last["shift_labels"] += [IGNORE_INDEX] * missing
-        yield last
+        yield block(window)
 
 
-def _as_lists(window: list[int], bos_token_id: int | None, counts: list[int]) -> dict[str, list[int]]:
-    item = _inputs_and_targets(torch.tensor(window), bos_token_id)
-    return {**{name: tensor.tolist() for name, tensor in item.items()}, "counts": counts}
-
-
-def _inputs_and_targets(block: torch.Tensor, bos_token_id: int | None) -> dict[str, torch.Tensor]:
-    """(T + 1,) tokens -> input_ids (T,) and, one to the right, shift_labels (T,)."""
-    targets = block[1:]
+def _inputs_and_targets(block: torch.Tensor, bos_token_id: int | None, context: int) -> dict[str, torch.Tensor]:
+    """(T + 1,) tokens -> input_ids (T,) and, one to the right, shift_labels (T,), but for the first `context`."""
+    targets = block[1:].clone()
+    targets[:context] = IGNORE_INDEX
     if bos_token_id is not None:
-        targets = targets.masked_fill(targets == bos_token_id, IGNORE_INDEX)
+        targets[targets == bos_token_id] = IGNORE_INDEX
     return {"input_ids": block[:-1], "shift_labels": targets}
 
 
 def collate(blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack blocks to (B, T). Only the corpus's last block is shorter: it is padded on the right, where a causal
-    model's earlier positions cannot see it, and carries no loss there; so neither mask nor pad token is needed."""
+    """Stack blocks to (B, T). Only the corpus's last block is shorter, and the first where the others have a context:
+    they are padded on the right, where a causal model's earlier positions cannot see it, and carry no loss there; so
+    neither mask nor pad token is needed."""
     batch = {
         "input_ids": _pad([block["input_ids"] for block in blocks], 0),
         "shift_labels": _pad([block["shift_labels"] for block in blocks], IGNORE_INDEX),

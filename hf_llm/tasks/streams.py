@@ -136,17 +136,26 @@ class CarriedState:
         self.cache, self.position = cache, int(metadata["position"])
 
 
-def check(model: PreTrainedModel, args: TrainingArguments) -> None:
-    """Refuse what has no state to carry, and what would put the streams' blocks in another order or other rows.
+def check_state(model: PreTrainedModel) -> None:
+    """Refuse a model that has no state to carry.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not _has_state(model):
+        raise InputError(
+            f"task.carry_state=true: {type(model).__name__} keeps no recurrent state; set it to false, or take "
+            "model=rnn or model=fnn"
+        )
+
+
+def check_layout(args: TrainingArguments) -> None:
+    """Refuse what would put the streams' blocks in another order or other rows.
 
     Raises:
         InputError: naming the key.
     """
     here = "task.carry_state=true"
-    if not _has_state(model):
-        raise InputError(
-            f"{here}: {type(model).__name__} keeps no recurrent state; set it to false, or take model=rnn or model=fnn"
-        )
     strategy, loader = args.train_sampling_strategy, args.accelerator_config
     settings = {  # what breaks it -> whether it is set
         f"trainer.train_sampling_strategy={strategy}": strategy in ("group_by_length", "batch_rebalance"),

@@ -298,6 +298,32 @@ def test_an_interrupted_run_goes_on_in_its_streams_and_is_measured_as_any_other(
         assert evaluate(compose(*asked))["loss"] == pytest.approx(wanted, rel=1e-6)
 
 
+def test_a_block_is_measured_after_the_one_before_it(tmp_path):
+    run = train(compose(*language_model(tmp_path, "rnn"), "task.carry_state=true"))
+    text = "red blue green one two three\nblue green one two three cat\n" * 2
+    (tmp_path / "held_out.txt").write_text(text)
+    end = run.tokenizer.eos_token_id
+    tokens = torch.tensor([[end, *run.tokenizer(text)["input_ids"], end]])
+    model = run.model.eval().requires_grad_(False)
+    total, count = 0.0, tokens.shape[1] - 1
+    for start in range(0, count, 16):  # block_size
+        first = max(start - 16, 0)
+        logits = model(tokens[:, first : min(start + 16, count)]).logits[0, start - first :]
+        total += F.cross_entropy(logits, tokens[0, start + 1 : start + 17], reduction="sum").item()
+    asked = ["evaluate", f"run={run.folder}", f"data.files={tmp_path / 'held_out.txt'}"]
+    found = [evaluate(compose(*asked, f"data.streaming={streaming}"))["loss"] for streaming in ("false", "true")]
+    assert found == pytest.approx([total / count] * 2, rel=1e-5)
+
+    in_one_go = F.cross_entropy(model(tokens[:, :-1]).logits[0], tokens[0, 1:]).item()
+    assert evaluate(compose(*asked, "task.block_size=1000"))["loss"] == pytest.approx(in_one_go, rel=1e-5)
+
+
+def test_a_model_without_a_state_is_not_measured_so(tmp_path):
+    run = train(compose(*language_model(tmp_path, "gpt2")))
+    with pytest.raises(InputError, match=r"^task.carry_state=true: GPT2LMHeadModel keeps no recurrent state"):
+        evaluate(compose("evaluate", f"run={run.folder}", "task.carry_state=true"))
+
+
 def launched(folder, processes, *options):
     command = [str(Path(sys.executable).parent / "torchrun"), f"--nproc_per_node={processes}", "--rdzv-backend=c10d"]
     command += ["--rdzv-endpoint=localhost:0", str(ROOT / "scripts" / "train.py"), *options]

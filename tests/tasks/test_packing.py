@@ -67,6 +67,27 @@ def test_a_stream_gives_the_same_blocks():
         assert sum(block["counts"][1] for block in streamed) == sum(int(block["counts"][1]) for block in blocks)
 
 
+@pytest.mark.parametrize("context", [1, 4, 9, 1000])
+@pytest.mark.parametrize("block_size", [1, 4, 7, 1000])
+def test_a_block_is_read_after_its_context_which_is_no_target_again(block_size, context):
+    documents, tokens = corpus([5, 1, 0, 17, 3, 8])
+    blocks = PackedBlocks(documents, block_size, EOS, count_text=True, context=context)
+    streamed = list(stream_blocks(iter(documents), block_size, EOS, context=context))
+    text, targets = [EOS, *tokens], []
+    for index, (packed, block) in enumerate(zip(blocks, streamed, strict=True)):
+        start, stop = index * block_size, min((index + 1) * block_size, len(tokens))
+        before = min(context, start)
+        assert packed["input_ids"].tolist() == text[start - before : stop]
+        assert packed["shift_labels"].tolist() == [IGNORE_INDEX] * before + tokens[start:stop]
+        size = len(packed["input_ids"])
+        assert block["input_ids"][:size] == packed["input_ids"].tolist()
+        missing = [IGNORE_INDEX] * (context + block_size - size)
+        assert block["shift_labels"] == packed["shift_labels"].tolist() + missing
+        targets += tokens[start:stop]
+    assert targets == tokens
+    assert sum(block["counts"][1] for block in streamed) == sum(int(block["counts"][1]) for block in blocks)
+
+
 def test_a_start_token_that_the_tokenizer_put_is_input_but_never_a_target():
     documents = Dataset.from_list([{"input_ids": [1, 7, 8, 2], "num_words": 2, "num_bytes": 3, "num_unknown": 0}] * 2)
     blocks = PackedBlocks(documents, 100, eos_token_id=2, bos_token_id=1)

@@ -86,6 +86,12 @@ def test_no_batch_changes_the_order_of_a_stream(workers):
     assert workers or found[0] == list(range(51))
 
 
+def test_a_split_of_one_block_is_not_filled_up_to_a_whole_batch(tmp_path):
+    run = train(compose(*language_model(tmp_path, "rnn"), "task.block_size=1000000"))
+    (batch,) = run.trainer.get_eval_dataloader()
+    assert batch["input_ids"].shape == (1, run.trainer.eval_dataset.num_tokens)
+
+
 @pytest.mark.parametrize("arch", ["gpt2", "bert", "rnn", "fnn"])
 @pytest.mark.parametrize("kind", [language_model, classifier])
 def test_every_parameter_has_a_gradient_so_that_ddp_need_not_look_for_those_that_have_none(tmp_path, kind, arch):
