@@ -119,17 +119,16 @@ def token_losses(model: nn.Module, inputs: Mapping[str, Any], shift_labels: torc
         return losses.view_as(shift_labels)
     found = []
 
-    counts = shift_labels != IGNORED
-
     def keep(hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor) -> torch.Tensor:
-        wanted = counts.flatten().to(hidden.device)
+        wanted = targets != IGNORED
         for h, t in _chunks(hidden[wanted], targets[wanted]):
             found.append(F.cross_entropy(F.linear(h, head.weight, head.bias).float(), t, reduction="none"))
         return hidden.new_zeros((), dtype=torch.float32)
 
     _run(model, inputs, shift_labels, keep)
     losses = torch.cat(found)
-    return losses.new_zeros(shift_labels.shape).masked_scatter(counts.to(losses.device), losses)
+    wanted = (shift_labels != IGNORED).to(losses.device)
+    return losses.new_zeros(shift_labels.shape).masked_scatter(wanted, losses)
 
 
 def rows_at_once(rows: int, vocabulary: int) -> int:

@@ -112,9 +112,8 @@ class CausalLMHead(SequencePreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-            if penalty is not None:
-                targets = kwargs.get("shift_labels")
-                loss = loss + penalty * _share(labels[:, 1:] if targets is None else targets, **kwargs)
+            targets = kwargs.get("shift_labels")
+            loss = _with_penalty(loss, penalty, labels[:, 1:] if targets is None else targets, **kwargs)
         return LanguageModelOutput(
             loss=loss,
             logits=logits,
@@ -180,8 +179,7 @@ class SequenceClassifierHead(SequencePreTrainedModel):
             loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs)
             if kwargs.get("num_items_in_batch") is not None and _ignores_item_count(self.config.problem_type):
                 loss = loss * labels.numel() / kwargs["num_items_in_batch"]
-            if outputs.get("penalty") is not None:
-                loss = loss + outputs.penalty * _share(labels, **kwargs)
+            loss = _with_penalty(loss, outputs.get("penalty"), labels, **kwargs)
         return TextClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
         )
@@ -220,8 +218,7 @@ class TokenClassifierHead(SequencePreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, **kwargs)
-            if outputs.get("penalty") is not None:
-                loss = loss + outputs.penalty * _share(labels, **kwargs)
+            loss = _with_penalty(loss, outputs.get("penalty"), labels, **kwargs)
         return WordClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
         )
@@ -257,11 +254,18 @@ def _output_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("output_")}
 
 
-def _share(
-    targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, **kwargs: Any
-) -> torch.Tensor | float:
-    """The part of an accumulated step's targets that are in this batch: by so much a mean over the batch counts."""
-    return 1.0 if num_items_in_batch is None else (targets != -100).sum() / num_items_in_batch
+def _with_penalty(
+    loss: torch.Tensor,
+    penalty: torch.Tensor | None,
+    targets: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """A mean over the batch, the penalty counts by the part of an accumulated step's `targets` that are in it."""
+    if penalty is None:
+        return loss
+    share = 1.0 if num_items_in_batch is None else (targets != -100).sum() / num_items_in_batch
+    return loss + penalty * share
 
 
 def _ignores_item_count(problem_type: str | None) -> bool:

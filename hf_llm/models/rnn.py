@@ -40,12 +40,6 @@ class RNNConfig(SequenceConfig):
     shares: ClassVar[tuple[str, ...]] = ("dropout", "embedding_dropout", "weight_dropout")
     strengths: ClassVar[tuple[str, ...]] = ("activation_regularization", "temporal_activation_regularization")
 
-    def __post_init__(self, **kwargs):
-        for name in self.strengths:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
-        super().__post_init__(**kwargs)
-
 
 @dataclass
 class RNNModelOutput(BaseModelOutputWithPast):

@@ -35,6 +35,7 @@ class SequenceConfig(PreTrainedConfig):
 
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "embedding_size")
     shares: ClassVar[tuple[str, ...]] = ("dropout",)
+    strengths: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self, **kwargs):
         if self.embedding_size is None:
@@ -45,6 +46,9 @@ class SequenceConfig(PreTrainedConfig):
         for name in self.shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
+        for name in self.strengths:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
         super().__post_init__(**kwargs)
 
     @property

@@ -14,7 +14,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.sampling import IGNORE_INDEX
 
@@ -58,7 +57,7 @@ class ClassificationTrainer(ExactTrainer):
     ) -> torch.Tensor:
         """Cross-entropy per row, in nats."""
         outputs, labels = model(**_model_inputs(inputs)), inputs["labels"]
-        return self.mean_cross_entropy(outputs.logits, labels, count) + auxiliary_loss(model, outputs, labels, count)
+        return self.whole_loss(model, outputs, outputs.logits, labels, count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

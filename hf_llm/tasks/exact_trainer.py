@@ -11,6 +11,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.finite_trainer import FiniteTrainer
 from hf_llm.tasks.sampling import (
     IGNORE_INDEX,
@@ -74,6 +75,18 @@ class ExactTrainer(FiniteTrainer):
         smoothing = self.args.label_smoothing_factor
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
         return loss / ((labels != IGNORE_INDEX).sum().clamp(min=1) if count is None else count)
+
+    def whole_loss(
+        self,
+        model: torch.nn.Module,
+        outputs: Any,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        count: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """`mean_cross_entropy`, and what the model adds to it in training."""
+        loss = self.mean_cross_entropy(logits, labels, count)
+        return loss + auxiliary_loss(model, outputs, labels, count)
 
     def compute_loss(
         self,

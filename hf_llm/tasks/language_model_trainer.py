@@ -68,8 +68,7 @@ class LanguageModelTrainer(ExactTrainer):
         if self.fused and not self.args.label_smoothing_factor:
             return fused_loss.loss_and_outputs(model, inputs, targets, count)
         outputs = model(**inputs)
-        loss = self.mean_cross_entropy(outputs.logits, targets, count)
-        return loss + fused_loss.auxiliary_loss(model, outputs, targets.flatten(), count), outputs
+        return self.whole_loss(model, outputs, outputs.logits, targets, count), outputs
 
     def _save_rng_state(self, output_dir: str) -> None:
         """With the other half of what a checkpoint holds of each process. Trainer's own state, which makes it one to

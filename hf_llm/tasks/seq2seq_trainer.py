@@ -134,8 +134,7 @@ class SequenceToSequenceTrainer(ExactTrainer):
         if self.task.decoder_only and self.fused and not self.args.label_smoothing_factor:
             return fused_loss.loss_and_outputs(model, model_inputs(inputs), targets, count)[0]
         outputs = model(**model_inputs(inputs))
-        auxiliary = fused_loss.auxiliary_loss(model, outputs, targets.flatten(), count)
-        return self.mean_cross_entropy(outputs.logits, targets, count) + auxiliary
+        return self.whole_loss(model, outputs, outputs.logits, targets, count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

@@ -11,7 +11,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.sampling import IGNORE_INDEX
 
@@ -79,9 +78,8 @@ class TokenTrainer(ExactTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], count: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Cross-entropy per word, in nats."""
-        outputs, labels = self.outputs(model, inputs), inputs["labels"]
-        loss = self.mean_cross_entropy(self.word_logits(outputs, inputs), labels, count)
-        return loss + auxiliary_loss(model, outputs, labels, count)
+        outputs = self.outputs(model, inputs)
+        return self.whole_loss(model, outputs, self.word_logits(outputs, inputs), inputs["labels"], count)
 
     def prediction_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
