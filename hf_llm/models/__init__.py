@@ -10,34 +10,21 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, cast
 
-import psutil
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ..config import InputError, ModelConfig
 from .causality import check_causal
 from .checkpoint import load_config, load_weights, quiet
+from .limits import check_positions, check_purpose
+from .scratch import config_from_scratch, from_scratch
 
 logger = logging.getLogger(__name__)
-
-_PURPOSES = {
-    "AutoModelForCausalLM": "a causal language model",
-    "AutoModelForMaskedLM": "a masked language model",
-    "AutoModelForSeq2SeqLM": "a sequence-to-sequence model",
-    "AutoModelForSequenceClassification": "a text classifier",
-    "AutoModelForTokenClassification": "a tagger of words",
-    "AutoModelForQuestionAnswering": "a finder of answers",
-}
 
 
 def register(module: ModuleType) -> None:
@@ -84,7 +71,7 @@ def build(
         model = _from_checkpoint(cfg, auto_model, overrides, labels, max_length, trained)
     else:
         with quiet():
-            model = _from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
+            model = from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
     _fit_tokenizer(model, tokenizer)
     if auto_model == "AutoModelForCausalLM":
         check_causal(model)
@@ -112,14 +99,14 @@ def sketch(
     with quiet():
         if cfg.pretrained is not None:
             config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
-            _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
+            check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
             dtype = cfg.config.get("dtype") or torch.float32
         else:
-            config, _ = _config_from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
+            config, _ = config_from_scratch(cfg, auto_model, tokenizer, overrides, max_length)
             dtype = config.dtype or torch.float32
         model = auto.from_config(config, dtype=dtype)
         if cfg.pretrained is not None:
-            _check_positions(model, cfg.pretrained, max_length)
+            check_positions(model, cfg.pretrained, max_length)
         if len(tokenizer) > cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return model
@@ -129,93 +116,6 @@ def _label_names(labels: list[str] | None) -> dict[str, Any]:
     if labels is None:
         return {}
     return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
-
-
-def _from_scratch(
-    cfg: ModelConfig,
-    auto_model: str,
-    tokenizer: PreTrainedTokenizerBase,
-    overrides: dict[str, Any],
-    length: int | None,
-) -> PreTrainedModel:
-    config, capacity = _config_from_scratch(cfg, auto_model, tokenizer, overrides, length)
-    if capacity is not None:
-        logger.info("%s: positions raised from %d to %d, the length of the inputs", cfg.arch, capacity, length)
-    with _mistakes_of(cfg.arch):
-        return getattr(transformers, auto_model).from_config(config, dtype=config.dtype or torch.float32)
-
-
-def _config_from_scratch(
-    cfg: ModelConfig,
-    auto_model: str,
-    tokenizer: PreTrainedTokenizerBase,
-    overrides: dict[str, Any],
-    length: int | None,
-) -> tuple[PreTrainedConfig, int | None]:
-    """The config, with positions for `length` tokens; and how many it had before, where these were too few."""
-    assert cfg.arch is not None
-    if cfg.arch not in CONFIG_MAPPING:
-        near = get_close_matches(cfg.arch, CONFIG_MAPPING.keys(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "use a model_type of transformers, rnn or fnn"
-        raise InputError(f"model.arch: there is no architecture {cfg.arch!r}; {hint}")
-    _check_purpose(CONFIG_MAPPING[cfg.arch], f"model.arch={cfg.arch}", auto_model)
-
-    given_vocab = overrides.setdefault("vocab_size", len(tokenizer))
-    if isinstance(given_vocab, int) and given_vocab < len(tokenizer):
-        raise InputError(
-            f"model.config.vocab_size: {given_vocab} is less than the tokenizer's {len(tokenizer)} tokens; "
-            "leave it out"
-        )
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # the defaults are those of some other vocabulary
-        overrides.setdefault(name, getattr(tokenizer, name))
-
-    with _mistakes_of(cfg.arch):
-        config = AutoConfig.for_model(cfg.arch, **overrides)
-        if config.is_encoder_decoder and "SequenceClassification" in auto_model and tokenizer.eos_token_id is None:
-            raise InputError(
-                f"model.arch={cfg.arch}: an encoder–decoder classifies by its end-of-text token, which this tokenizer "
-                "has not; choose bert, gpt2, rnn or fnn, or a tokenizer that ends each text (tokenizer.pretrained=…)"
-            )
-        _name_decoder_ends(config, tokenizer, overrides)
-        with torch.device("meta"):  # no memory and no random numbers: only to look at it
-            model = getattr(transformers, auto_model).from_config(config)
-        _check_memory(model, cfg.arch)
-        capacity = position_capacity(model)
-        if length is None or capacity is None or capacity >= length:
-            return config, None
-        _raise_positions(config, capacity, length, cfg)
-        return config, capacity
-
-
-def _name_decoder_ends(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> None:
-    """What an encoder–decoder's targets begin with, as T5's and Marian's do with the pad token, and end with."""
-    if not config.is_encoder_decoder:
-        return
-    if given.get("decoder_start_token_id") is None:
-        config.decoder_start_token_id = tokenizer.pad_token_id
-    if getattr(config, "forced_eos_token_id", None) is not None and given.get("forced_eos_token_id") is None:
-        config.forced_eos_token_id = tokenizer.eos_token_id
-
-
-@contextmanager
-def _mistakes_of(arch: str | None) -> Iterator[None]:
-    """What transformers and torch raise where a config makes no model, as an InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except KeyError as error:  # e.g. an activation function that there is not
-        raise InputError(f"model.config: {arch} cannot be built from it: there is no {error}") from error
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        AssertionError,
-        RuntimeError,
-        StrictDataclassError,
-    ) as error:
-        raise InputError(f"model.config: {arch} cannot be built from it: {_one_line(error)}") from error
 
 
 def _from_checkpoint(
@@ -228,62 +128,10 @@ def _from_checkpoint(
 ) -> PreTrainedModel:
     assert cfg.pretrained is not None
     config = load_config(cfg.pretrained, cfg.revision, overrides, labels)
-    _check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
+    check_purpose(type(config), f"model.pretrained={cfg.pretrained}, a {config.model_type}", auto_model)
     model = load_weights(cfg.pretrained, cfg.revision, config, auto_model, cfg.config.get("dtype"), trained)
-    _check_positions(model, cfg.pretrained, length)
+    check_positions(model, cfg.pretrained, length)
     return model
-
-
-def _check_positions(model: PreTrainedModel, name: str, length: int | None) -> None:
-    capacity = position_capacity(model)
-    if length is not None and capacity is not None and capacity < length:
-        raise InputError(
-            f"model.pretrained: {name} has {capacity} positions, fewer than the {length} tokens of an "
-            f"input; set task.block_size or task.max_length (or its like) to at most {capacity}"
-        )
-
-
-def _check_purpose(config_class: type[PreTrainedConfig], what: str, auto_model: str) -> None:
-    auto = getattr(transformers, auto_model)
-    if config_class not in auto._model_mapping:
-        purpose = _PURPOSES.get(auto_model, auto_model)
-        raise InputError(f"model: {what} has no form as {purpose} ({auto_model}); choose another architecture")
-
-
-def position_capacity(model: PreTrainedModel) -> int | None:
-    """The longest input in tokens, or None where nothing bounds it (recurrent models, ALiBi, …)."""
-    capacity = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not isinstance(capacity, int) or capacity <= 0:  # some configs say -1 for no bound
-        return None
-    for name, module in model.named_modules():
-        # RoBERTa and its kin count positions from the padding index on, so that many rows are never used.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return min(capacity, module.num_embeddings) - module.padding_idx - 1
-    return capacity
-
-
-def _raise_positions(config: PreTrainedConfig, capacity: int, length: int, cfg: ModelConfig) -> None:
-    text_config = config.get_text_config()
-    names = {"max_position_embeddings", text_config.attribute_map.get("max_position_embeddings")}
-    given = sorted(name for name in names if name in cfg.config)
-    if given:
-        raise InputError(
-            f"model.config.{given[0]}: {cfg.config[given[0]]} makes room for {capacity} tokens, fewer than the "
-            f"{length} of an input; raise it, or lower task.block_size, task.max_length or its like"
-        )
-    text_config.max_position_embeddings += length - capacity
-
-
-def _check_memory(sketch: PreTrainedModel, arch: str) -> None:
-    """The default sizes of many architectures are those of a model with billions of parameters."""
-    parameters = sum(parameter.numel() for parameter in sketch.parameters())
-    available = psutil.virtual_memory().available
-    if parameters * 4 > available:  # float32
-        raise InputError(
-            f"model.config: {arch} with these sizes has {parameters / 1e9:.1f} billion parameters, "
-            f"{parameters * 4 / 2**30:.0f} GiB of weights where {available / 2**30:.0f} GiB are free; set smaller "
-            "ones, e.g. model.config.num_hidden_layers and model.config.hidden_size"
-        )
 
 
 def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -312,7 +160,3 @@ def _fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         embedding.padding_idx = None  # its row gets no gradient, and the end of a text has to be learnt
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
