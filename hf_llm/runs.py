@@ -21,33 +21,20 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import yaml
 from filelock import FileLock, Timeout
 
+from hf_llm import changes
 from hf_llm.config import InputError, TrainConfig, check
 
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, ENVIRONMENT, MODEL, LOG = "config.yaml", "metrics.json", "environment.json", "model", "train.log"
 LOCK = ".lock"
-# Where a run is, on which processes, and how it is told of: nothing that it is.
-NAMED = ("run", "runs_dir", "preflight", "launcher", "card", "offline")
-
-# Trainer settings that change no weight: a resumed run may have others.
-FREE = (
-    *("logging_strategy", "logging_steps", "logging_first_step", "report_to", "disable_tqdm", "log_level", "run_name"),
-    *("save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "per_device_eval_batch_size"),
-    *("eval_accumulation_steps", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
-    *("dataloader_persistent_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"),
-    *("hub_always_push", "hub_revision"),
-)
-# Those that may change together, where a step is of as many rows as before (`check_layout`).
-LAYOUT = ("per_device_train_batch_size", "gradient_accumulation_steps", "auto_find_batch_size")
-CHANGEABLE = {f"trainer.{name}" for name in (*FREE, *LAYOUT)} | {"data.num_proc"}
 
 State = Literal["new", "unfinished", "complete"]
 
@@ -107,8 +94,8 @@ def state(folder: Path, cfg: TrainConfig) -> State:
     if len(folder.name.encode()) > 255:  # most file systems' limit, which is_file() would raise on
         raise InputError(f"cannot make the run directory {folder}: File name too long")
     if path.is_file() and _has_results(folder):
-        differing = differences(load_raw_config(path), resolved)
-        if refused := [text for key, text in differing.items() if key not in CHANGEABLE]:
+        differing = changes.differences(load_raw_config(path), resolved)
+        if refused := [text for key, text in differing.items() if key not in changes.CHANGEABLE]:
             raise InputError(
                 f"{folder} holds a run with another configuration ({'; '.join(refused)}): "
                 "give this one a name of its own (run=NAME), or move that folder away"
@@ -140,29 +127,13 @@ def discard(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> its value there and now, of every key that differs and says something about what the run is."""
-    before, after = dict(_leaves(saved)), dict(_leaves(now))
-    return {
-        key: f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key.split(".")[0] not in NAMED
-    }
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value or None if isinstance(value, Mapping) else value
-
-
 def load_raw_config(path: Path) -> dict[str, Any]:
     """A run's config.yaml as data: an interpolation could read this machine's environment, so it is refused."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        leaves = [(str(key), str(value)) for key, value in _leaves(loaded)] if isinstance(loaded, dict) else None
+        leaves = (
+            [(str(key), str(value)) for key, value in changes.leaves(loaded)] if isinstance(loaded, dict) else None
+        )
     except RecursionError as error:
         raise InputError(f"{path}: not YAML (groups within groups without end)") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date, number or byte that there is not
@@ -233,27 +204,6 @@ def check_data_unchanged(folder: Path, fingerprint: str | None) -> None:
     before = read_json(path).get("data_fingerprint") if path.is_file() else None
     if before and fingerprint and before != fingerprint:
         raise InputError(f"{folder}: the data changed since this run began; start another (run=NAME), or restore it")
-
-
-def check_layout(checkpoint: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
-    """Refuse to go on with other rows in a step; announce that they are spread in another way.
-
-    Args:
-        before, now: num_processes, per_device_train_batch_size, gradient_accumulation_steps; {} where unknown.
-
-    Raises:
-        InputError: the rows of a step are more or fewer now: the schedule and the place in the data would not fit.
-    """
-    if not before or all(before[name] == now[name] for name in now):
-        return
-    changed = ", ".join(f"{name}={now[name]} (it was {before[name]})" for name in now if before[name] != now[name])
-    rows = math.prod(before[name] for name in now)
-    if math.prod(now.values()) != rows:
-        raise InputError(
-            f"{checkpoint}: a step was of {rows} rows and would be of {math.prod(now.values())}, with {changed}: give "
-            "such values that processes x batch size x accumulation is the same, or start another run (run=NAME)"
-        )
-    logger.info("going on with %s: the same %d rows a step; the random numbers of dropout are others", changed, rows)
 
 
 def write(path: Path, text: str) -> None:

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import checkpoints, console, distributed, interruption, libraries, offline, provenance, publishing, runs
+from hf_llm import (
+    changes,
+    checkpoints,
+    console,
+    distributed,
+    interruption,
+    libraries,
+    offline,
+    provenance,
+    publishing,
+    runs,
+)
 from hf_llm.config import InputError, TrainConfig
 
 if TYPE_CHECKING:
@@ -200,8 +211,9 @@ def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str |
     if checkpoint:
         runs.check_data_unchanged(folder, fingerprint)
         if not trainer.args.auto_find_batch_size:
-            runs.check_layout(checkpoint, checkpoints.facts(Path(checkpoint)).get("layout", {}), trainer.layout())
-        for change in runs.differences(runs.load_raw_config(folder / runs.CONFIG), dataclasses.asdict(cfg)).values():
+            changes.check_layout(checkpoint, checkpoints.facts(Path(checkpoint)).get("layout", {}), trainer.layout())
+        begun = runs.load_raw_config(folder / runs.CONFIG)
+        for change in changes.differences(begun, dataclasses.asdict(cfg)).values():
             logger.info("going on with another setting: %s", change)
         logger.info("resuming from %s", checkpoint)
         if cfg.trainer.get("save_only_model"):

@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "hf_llm"
-LEAVES = {"data", "tokenizer", "metrics", "models", "runs", "checkpoints"}
+LEAVES = {"data", "tokenizer", "metrics", "models", "runs", "changes", "checkpoints"}
 ALLOWED = {
     "config": set(),
     **{leaf: {"config"} for leaf in LEAVES},
-    "hub": {"checkpoints", "config", "runs"},
+    "runs": {"changes", "config"},
+    "hub": {"changes", "checkpoints", "config", "runs"},
     "plots": set(),
     "interruption": set(),
     "provenance": set(),

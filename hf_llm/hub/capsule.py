@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hf_llm import runs
+from hf_llm import changes, runs
 from hf_llm.config import DataConfig, InputError, TrainConfig, check, printable
 from hf_llm.hub import is_repo_id
 
@@ -35,7 +35,7 @@ TAKEN = (
     *("logging_first_step", "disable_tqdm", "predict_with_generate", "length_column_name", "prediction_loss_only"),
 )
 # Those that only say how it was done on that machine: left out, and nothing of the model with them.
-LEFT_OUT = {*runs.FREE, "run_name", "project", "batch_eval_metrics", "include_for_metrics", "eval_do_concat_batches"}
+LEFT_OUT = {*changes.FREE, "project", "batch_eval_metrics", "include_for_metrics", "eval_do_concat_batches"}
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\d*$)")  # scheme:…, of which builtin: alone is ours
 _CODE = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_", "trust_remote_code", "auto_map", "token")

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from hf_llm import runs
+from hf_llm import changes, runs
 from hf_llm.config import InputError
 from hf_llm.hub import CARD, PUSHED, REQUIREMENTS, RUN_FOLDER, capsule
 from hf_llm.hub.redaction import leak, public, public_command
@@ -176,7 +176,7 @@ def _included(folder: Path, names: Iterable[str], taken: set[str]) -> Iterator[F
 def public_config(folder: Path) -> dict[str, Any]:
     """A run's configuration as it is published: what it is, without where it was."""
     config = runs.load_raw_config(folder / runs.CONFIG)
-    return public({key: value for key, value in config.items() if key == "run" or key not in runs.NAMED})
+    return public({key: value for key, value in config.items() if key == "run" or key not in changes.NAMED})
 
 
 def _without_origin(config: Any) -> Any:
