@@ -15,10 +15,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.import_utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
-from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, dropout, find_padding
+from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, dropout, find_padding, take
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
@@ -77,14 +78,17 @@ class RNNLayer(GradientCheckpointingLayer):
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
         if padding is None:
             y, new = self._run(x, past)
-        elif use_cache or self.cell.bidirectional:  # each row has to stop, or to begin, at its own end
+        elif not (use_cache or self.cell.bidirectional):  # what is read after a row's end changes nothing before it
+            y, new = self._run(padding.to_front(x), past)
+            y = padding.restore(y)
+        elif is_torchdynamo_exporting():
+            y, new = self._export(padding.to_front(x), padding.lengths, past)
+            y = padding.restore(y)
+        else:  # each row has to stop, or to begin, at its own end
             lengths = padding.lengths.clamp(min=1).cpu()
             packed = pack_padded_sequence(padding.to_front(x), lengths, batch_first=True, enforce_sorted=False)
             packed, new = self._run(packed, past)
             y = padding.restore(pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0])
-        else:  # what is read after a row's end changes nothing before it
-            y, new = self._run(padding.to_front(x), past)
-            y = padding.restore(y)
         if self.residual:
             y = y + x if padding is None else y + x * padding.is_real[:, :, None]
         if not use_cache:
@@ -99,18 +103,55 @@ class RNNLayer(GradientCheckpointingLayer):
     def _run(self, x: Any, past: Any) -> tuple[Any, Any]:
         if not (self.training and self.weight_dropout):
             return self.cell(x, past)
-        # torch's cells compute with a list: of their parameters, of what torch.func has put in their place, or in a
-        # replica of DataParallel, which has no parameters, of its copies.
-        self.cell._update_flat_weights()
-        weights = self.cell._flat_weights
-        names = zip(self.cell._flat_weights_names, weights, strict=True)
-        self.cell._flat_weights = [
-            dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight for name, weight in names
-        ]
+        weights = self._weights()
+        kept, self.cell._flat_weights = self.cell._flat_weights, weights
         try:
             return self.cell(x, past)
         finally:
-            self.cell._flat_weights = weights
+            self.cell._flat_weights = kept
+
+    def _weights(self) -> list[torch.Tensor]:
+        """Of each direction: input to hidden, hidden to hidden, and the biases of both; with their dropout."""
+        # torch's cells compute with a list: of their parameters, of what torch.func has put in their place, or in a
+        # replica of DataParallel, which has no parameters, of its copies.
+        self.cell._update_flat_weights()
+        if not (self.training and self.weight_dropout):
+            return self.cell._flat_weights
+        return [
+            dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight
+            for name, weight in zip(self.cell._flat_weights_names, self.cell._flat_weights, strict=True)
+        ]
+
+    def _export(self, x: torch.Tensor, lengths: torch.Tensor, past: Any) -> tuple[torch.Tensor, tuple]:
+        """What packed rows would yield, in operations that `torch.export` can trace: it packs none."""
+        zeros = x.new_zeros(1, x.shape[0], self.cell.hidden_size)
+        start = (zeros, zeros) if isinstance(self.cell, nn.LSTM) else zeros
+        positions = torch.arange(x.shape[1], device=x.device)[None]  # (1, T)
+        last = (lengths[:, None] - 1).clamp(min=0)  # (B, 1)
+        weights = self._weights()
+        if self.cell.bidirectional:
+            turned = (last - positions).clamp(min=0)  # (B, T): each row from its own end
+            forth, *_ = self._one_way(x, start, weights[:4])
+            back, *_ = self._one_way(take(x, turned), start, weights[4:])
+            return torch.cat((forth, take(back, turned)), dim=-1), ()
+        start = start if past is None else past
+        if not isinstance(self.cell, nn.LSTM):
+            y, _ = self._one_way(x, start, weights)
+            return y, (take(y, last).transpose(0, 1),)
+        # No output tells an LSTM's cells. A channel that says where a row is over opens the forget gate there, and
+        # shuts the input gate, so wide that the cells stay exactly as they are.
+        is_over = (positions >= lengths[:, None])[:, :, None].to(x.dtype)
+        input_to_hidden, *rest = weights
+        gates = input_to_hidden.new_tensor([-1e4, 1e4, 0, 0])  # input, forget, cell, output
+        is_over_to_hidden = gates.repeat_interleave(self.cell.hidden_size)[:, None]
+        widened = [torch.cat((input_to_hidden, is_over_to_hidden), dim=1), *rest]
+        y, _, c = self._one_way(torch.cat((x, is_over), dim=-1), start, widened)
+        return y, (take(y, last).transpose(0, 1), c)
+
+    def _one_way(self, x: torch.Tensor, state: Any, weights: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        run: Any = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+        options = {"has_biases": True, "num_layers": 1, "dropout": 0.0, "bidirectional": False, "batch_first": True}
+        return run[self.cell.mode](x, state, weights, **options, train=self.training)
 
 
 class RNNPreTrainedModel(SequencePreTrainedModel):

@@ -115,13 +115,17 @@ class StateLayer(CacheLayerMixin):
 
     def __init__(self) -> None:
         super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
         self.states: tuple[torch.Tensor, ...] = ()
-        self.seen_tokens = 0
+        self.seen_tokens = torch.zeros((), dtype=torch.long, device="cpu")  # a number would be a constant of a graph
+        self.is_initialized = False
 
     def advance(self, states: tuple[torch.Tensor, ...], num_tokens: int) -> None:
         """The states after `num_tokens` further positions, in place of those before."""
         self.states = states
-        self.seen_tokens += num_tokens
+        self.seen_tokens = self.seen_tokens + num_tokens
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -131,10 +135,10 @@ class StateLayer(CacheLayerMixin):
         raise NotImplementedError("a recurrent state has no keys and values")
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seen_tokens + query_length, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        return self.seen_tokens
+        return int(self.seen_tokens)
 
     def get_max_length(self) -> int:
         return -1  # no limit
@@ -143,11 +147,6 @@ class StateLayer(CacheLayerMixin):
 
     def _map(self, function) -> None:
         self.states = tuple(map(function, self.states))
-
-    def reset(self) -> None:
-        self.states = ()
-        self.seen_tokens = 0
-        self.is_initialized = False
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self._map(lambda state: state.index_select(0, beam_idx.to(state.device)))
@@ -197,11 +196,11 @@ class Padding(NamedTuple):
 
     def to_front(self, x: torch.Tensor) -> torch.Tensor:
         """`x` (B, T, C) with the real tokens of each row moved to its front, in their order."""
-        return x if self.order is None else _take(x, self.order)
+        return x if self.order is None else take(x, self.order)
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """The inverse of `to_front`, with zeros at padding."""
-        x = x if self.back is None else _take(x, self.back)
+        x = x if self.back is None else take(x, self.back)
         return x * self.is_real[:, :, None].to(x.dtype)
 
 
@@ -228,7 +227,8 @@ def find_padding(attention_mask: torch.Tensor | None, batch: int, length: int) -
     return Padding(is_real, lengths, order, order.argsort(dim=1))
 
 
-def _take(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def take(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Of each row of `x` (B, T, C) its `positions` (B, N): (B, N, C)."""
     return x.gather(1, positions[:, :, None].expand_as(x))
 
 
