@@ -223,8 +223,9 @@ def find_padding(attention_mask: torch.Tensor | None, batch: int, length: int) -
     lengths = is_real.sum(dim=1)
     if not tracing and not (is_real[:, 1:] & ~is_real[:, :-1]).any():
         return Padding(is_real, lengths, None, None)
-    order = is_real.long().argsort(dim=1, descending=True, stable=True)
-    return Padding(is_real, lengths, order, order.argsort(dim=1))
+    back = torch.where(is_real, is_real.cumsum(1), lengths[:, None] + (~is_real).cumsum(1)) - 1
+    positions = torch.arange(length, device=back.device).expand_as(back)
+    return Padding(is_real, lengths, torch.zeros_like(back).scatter(1, back, positions), back)
 
 
 def take(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

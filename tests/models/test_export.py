@@ -69,3 +69,18 @@ def test_an_exported_model_is_saved_and_read_again(config, tmp_path):
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask)
     assert_same(ExportedModel.from_pretrained(tmp_path)(input_ids=ids, attention_mask=mask), expected)
+
+
+@either_model
+def test_onnx_runtime_gives_the_same(config):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+    model = built(config)
+    ids, mask = padded(rows_of(5, 1, 9), "right", width=WIDTH)
+    graph = OnnxExporter().export(model, {"input_ids": ids, "attention_mask": mask}, config=OnnxConfig(dynamic=True))
+    ids, mask = padded(rows_of(2, T, 7, 1), "holes", width=WIDTH)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask)
+    assert_same(graph(input_ids=ids, attention_mask=mask), expected)
