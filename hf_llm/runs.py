@@ -131,9 +131,9 @@ def load_raw_config(path: Path) -> dict[str, Any]:
     """A run's config.yaml as data: an interpolation could read this machine's environment, so it is refused."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        leaves = (
-            [(str(key), str(value)) for key, value in changes.leaves(loaded)] if isinstance(loaded, dict) else None
-        )
+        leaves = None
+        if isinstance(loaded, dict):  # here, as a number may be too large to be written
+            leaves = [(str(key), str(value)) for key, value in changes.leaves(loaded)]
     except RecursionError as error:
         raise InputError(f"{path}: not YAML (groups within groups without end)") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date, number or byte that there is not

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..config import InputError
 
-PURPOSES = {
+_PURPOSES = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForMaskedLM": "a masked language model",
     "AutoModelForSeq2SeqLM": "a sequence-to-sequence model",
@@ -22,7 +22,7 @@ def check_purpose(config_class: type[PreTrainedConfig], what: str, auto_model: s
     """Raises InputError where an architecture has no form as the Auto class wants it."""
     auto = getattr(transformers, auto_model)
     if config_class not in auto._model_mapping:
-        purpose = PURPOSES.get(auto_model, auto_model)
+        purpose = _PURPOSES.get(auto_model, auto_model)
         raise InputError(f"model: {what} has no form as {purpose} ({auto_model}); choose another architecture")
 
 

@@ -76,19 +76,18 @@ class RNNLayer(GradientCheckpointingLayer):
         past: Any = None
         if state:  # torch wants (1, B, H), in a tuple only where there is a c too
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
-        if padding is None:
-            y, new = self._run(x, past)
-        elif not (use_cache or self.cell.bidirectional):  # what is read after a row's end changes nothing before it
-            y, new = self._run(padding.to_front(x), past)
-            y = padding.restore(y)
+        front = x if padding is None else padding.to_front(x)
+        if padding is None or not (use_cache or self.cell.bidirectional):
+            y, new = self._run(front, past)  # what is read after a row's end changes nothing before it
         elif is_torchdynamo_exporting():
-            y, new = self._export(padding.to_front(x), padding.lengths, past)
-            y = padding.restore(y)
+            y, new = self._export(front, padding.lengths, past)
         else:  # each row has to stop, or to begin, at its own end
             lengths = padding.lengths.clamp(min=1).cpu()
-            packed = pack_padded_sequence(padding.to_front(x), lengths, batch_first=True, enforce_sorted=False)
+            packed = pack_padded_sequence(front, lengths, batch_first=True, enforce_sorted=False)
             packed, new = self._run(packed, past)
-            y = padding.restore(pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0])
+            y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+        if padding is not None:
+            y = padding.restore(y)
         if self.residual:
             y = y + x if padding is None else y + x * padding.is_real[:, :, None]
         if not use_cache:
@@ -115,10 +114,8 @@ class RNNLayer(GradientCheckpointingLayer):
         # torch's cells compute with a list: of their parameters, of what torch.func has put in their place, or in a
         # replica of DataParallel, which has no parameters, of its copies.
         self.cell._update_flat_weights()
-        if not (self.training and self.weight_dropout):
-            return self.cell._flat_weights
         return [
-            dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight
+            dropout(weight, self.weight_dropout, self.training) if name.startswith("weight_hh") else weight
             for name, weight in zip(self.cell._flat_weights_names, self.cell._flat_weights, strict=True)
         ]
 

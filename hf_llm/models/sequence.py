@@ -125,7 +125,7 @@ class StateLayer(CacheLayerMixin):
     def advance(self, states: tuple[torch.Tensor, ...], num_tokens: int) -> None:
         """The states after `num_tokens` further positions, in place of those before."""
         self.states = states
-        self.seen_tokens = self.seen_tokens + num_tokens
+        self.seen_tokens = self.seen_tokens + num_tokens  # not in place: a graph leaves its inputs alone
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -230,7 +230,7 @@ def find_padding(attention_mask: torch.Tensor | None, batch: int, length: int) -
 
 def take(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Of each row of `x` (B, T, C) its `positions` (B, N): (B, N, C)."""
-    return x.gather(1, positions[:, :, None].expand_as(x))
+    return x.gather(1, positions[:, :, None].expand(-1, -1, x.shape[-1]))
 
 
 def dropout(x: torch.Tensor, p: float, training: bool = True, locked: bool = False) -> torch.Tensor:

@@ -14,17 +14,20 @@ WIDTH = T + 3
 DYNAMIC = DynamoConfig(dynamic=True)
 
 
-def rows_of(*lengths):
-    return [some_ids(length, seed=length) for length in lengths]
+def batch(*lengths, layout):
+    """Rows of so many tokens each, as a model takes them."""
+    ids, mask = padded([some_ids(length, seed=length) for length in lengths], layout, width=WIDTH)
+    return {"input_ids": ids, "attention_mask": mask}
 
 
-def exported(model):
-    ids, mask = padded(rows_of(5, 1, 9), "right", width=WIDTH)
-    return DynamoExporter().export(model, {"input_ids": ids, "attention_mask": mask}, config=DYNAMIC)
+def exported(model, exporter, config):
+    return exporter.export(model, batch(5, 1, 9, layout="right"), config=config)
 
 
-def assert_same(found, expected):
-    found, expected = get_leaf_tensors(found), get_leaf_tensors(expected)
+def assert_gives_the_same(graph, model, inputs):
+    with torch.no_grad():
+        expected = get_leaf_tensors(model(**inputs))
+    found = get_leaf_tensors(graph(**inputs))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(
@@ -36,39 +39,32 @@ def assert_same(found, expected):
 @every_config
 def test_an_exported_model_reads_more_rows_padded_in_any_way(config, head):
     model = built(config, head)
-    graph = exported(model)
+    graph = exported(model, DynamoExporter(), DYNAMIC)
     for layout in ("left", "right", "both", "holes"):
-        ids, mask = padded(rows_of(2, T, 0, 7, 1), layout, width=WIDTH)
-        with torch.no_grad():
-            expected = model(input_ids=ids, attention_mask=mask)
-        assert_same(graph(input_ids=ids, attention_mask=mask), expected)
+        assert_gives_the_same(graph, model, batch(2, T, 0, 7, 1, layout=layout))
 
 
 @every_language_model
 def test_exported_steps_of_generation_go_on_from_each_others_state(config):
     model = built(config, pad_token_id=PAD)
-    ids, mask = padded(rows_of(5, 1, 9), "left", width=WIDTH)
-    graph = DynamoExporter().export_for_generation(model, {"input_ids": ids, "attention_mask": mask}, config=DYNAMIC)
-    ids, mask = padded(rows_of(2, T, 7, 1), "left", width=WIDTH)
+    graph = DynamoExporter().export_for_generation(model, batch(5, 1, 9, layout="left"), config=DYNAMIC)
+    inputs = batch(2, T, 7, 1, layout="left")
     with torch.no_grad():
-        expected = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False, eos_token_id=None)
-    step = graph.runners["prefill"](input_ids=ids, attention_mask=mask)
+        expected = model.generate(**inputs, max_new_tokens=4, do_sample=False, eos_token_id=None)
+    step, mask = graph.runners["prefill"](**inputs), inputs["attention_mask"]
     found = [step.logits[:, -1:].argmax(-1)]
     while len(found) < 4:
         mask = torch.cat((mask, torch.ones_like(found[-1])), dim=1)
         step = graph.runners["decode"](input_ids=found[-1], attention_mask=mask, past_key_values=step.past_key_values)
         found.append(step.logits[:, -1:].argmax(-1))
-    assert torch.equal(torch.cat(found, dim=1), expected[:, ids.shape[1] :])
+    assert torch.equal(torch.cat(found, dim=1), expected[:, WIDTH:])
 
 
 @either_model
 def test_an_exported_model_is_saved_and_read_again(config, tmp_path):
     model = built(config)
-    exported(model).save_pretrained(tmp_path)
-    ids, mask = padded(rows_of(2, T, 7), "both", width=WIDTH)
-    with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask)
-    assert_same(ExportedModel.from_pretrained(tmp_path)(input_ids=ids, attention_mask=mask), expected)
+    exported(model, DynamoExporter(), DYNAMIC).save_pretrained(tmp_path)
+    assert_gives_the_same(ExportedModel.from_pretrained(tmp_path), model, batch(2, T, 7, layout="both"))
 
 
 @either_model
@@ -78,9 +74,5 @@ def test_onnx_runtime_gives_the_same(config):
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
     model = built(config)
-    ids, mask = padded(rows_of(5, 1, 9), "right", width=WIDTH)
-    graph = OnnxExporter().export(model, {"input_ids": ids, "attention_mask": mask}, config=OnnxConfig(dynamic=True))
-    ids, mask = padded(rows_of(2, T, 7, 1), "holes", width=WIDTH)
-    with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask)
-    assert_same(graph(input_ids=ids, attention_mask=mask), expected)
+    graph = exported(model, OnnxExporter(), OnnxConfig(dynamic=True))
+    assert_gives_the_same(graph, model, batch(2, T, 7, 1, layout="holes"))
