@@ -12,7 +12,7 @@ from hf_llm.config import InputError
 logger = logging.getLogger(__name__)
 
 # Where a run is, on which processes, and how it is told of: nothing that it is.
-NAMED = ("run", "runs_dir", "preflight", "launcher", "card", "offline")
+NAMED = ("run", "runs_dir", "preflight", "launcher", "card", "offline", "format")
 
 # Trainer settings that change no weight: a resumed run may have others.
 FREE = (

@@ -143,7 +143,7 @@ def load_raw_config(path: Path) -> dict[str, Any]:
     for key, value in leaves:
         if "${" in key + value:
             raise InputError(f"{path}: {key} holds an interpolation; a run's configuration is plain values")
-    return loaded
+    return {**loaded, "format": loaded.get("format", 1)}  # the first format had no number
 
 
 def load_config(folder: Path) -> TrainConfig:

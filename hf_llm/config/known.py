@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from hf_llm.config.schema import FORMAT
+
 # What transformers 5 renamed or dropped, and what to write now.
 RENAMED = {
     "adafactor": "trainer.optim=adafactor",
@@ -77,6 +79,7 @@ RANGES = {
     "batch_size": COUNT,
     "data.num_proc": COUNT,
     "early_stopping_patience": COUNT,
+    "format": Range(1, FORMAT),
     "launcher.gpus_per_node": FROM_0,
     "launcher.machine_rank": FROM_0,
     "launcher.main_process_port": FROM_0,

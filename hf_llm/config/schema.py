@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# The number of today's defaults and rules, which each new run records in its config.yaml.
+# 1: a config.yaml without a number. Its learning rate is 1e-3 whatever is trained, its validation split is of any rows
+#    and data.limits takes the first ones.
+# 2: defaults by what is trained; equal texts stay on one side of a split; data.limits draws a sample.
+FORMAT = 2
+
 
 class InputError(ValueError):
     """What the user gave is wrong. The message is for them: one line that names the thing, where it is, what is right.
@@ -123,6 +129,7 @@ class TrainConfig:
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     card: CardConfig = field(default_factory=CardConfig)
     offline: bool = False  # ask the Hub for nothing: what is not on this machine yet is named
+    format: int = FORMAT  # of config.yaml; a run of an earlier one keeps the defaults and rules of its time
 
 
 @dataclass
