@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hf_llm.cli import CONF
 from hf_llm.config import InputError, LauncherConfig
+from hf_llm.config.paths import CONF
 from hf_llm.distributed import FAILED
 
 OURS = ("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port")

@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_llm import distributed, runs
-from hf_llm.config import VERBS, InputError, check, nearest, printable
+from hf_llm.config import VERBS, InputError, TrainConfig, check, defaults, nearest, printable
+from hf_llm.config.paths import CONF
 from hf_llm.help import overview, verb_help
 from hf_llm.interruption import Interrupted
 from hf_llm.overrides import prepare, swept_keys
-
-PACKAGE = Path(__file__).resolve().parent
-# In a wheel conf/ is inside the package; in a checkout, or an editable install of one, beside it.
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 # verb -> (module, function, what it does)
 HANDLERS = {
@@ -121,7 +118,15 @@ def compose(verb: str = "train", *overrides: str, config_dir: str | None = None)
     if verb not in VERBS:
         raise InputError(f"{verb}: no such verb; one of {', '.join(VERBS)}")
     rewritten, mistakes = prepare(verb, list(overrides), _folders(config_dir))
-    return check(_composed(verb, rewritten, config_dir), VERBS[verb], mistakes)
+    return _resolved(check(_composed(verb, rewritten, config_dir), VERBS[verb], mistakes))
+
+
+def _resolved(cfg: Any) -> Any:
+    """`cfg`; of a training with the settings that nobody gave, those of its time where the run has begun."""
+    if isinstance(cfg, TrainConfig):
+        cfg.format = runs.format_of(cfg)
+        defaults.resolve(cfg)
+    return cfg
 
 
 def _run(verb: str, argv: list[str]) -> None:
@@ -133,7 +138,11 @@ def _run(verb: str, argv: list[str]) -> None:
     overrides, mistakes = prepare(verb, args.overrides, _folders(args.config_dir))
     # Hydra would stop at the first mistake, and would print (--cfg, --info) with any: name them all together.
     if mistakes or args.cfg or args.info:
-        check(_composed(verb, overrides, args.config_dir), VERBS[verb], mistakes)
+        composed = _composed(verb, overrides, args.config_dir)
+        given = set(composed.get("trainer") or {})
+        cfg = _resolved(check(composed, VERBS[verb], mistakes))
+        if verb == "train":  # so that Hydra prints them too
+            overrides += [f"++trainer.{key}={value}" for key, value in cfg.trainer.items() if key not in given]
     if args.multirun and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("-m inside a distributed launch would sweep in every process: launch each trial by itself")
     given = {override.split("=")[0].lstrip("+~") for override in args.overrides}
@@ -147,6 +156,7 @@ def _run(verb: str, argv: list[str]) -> None:
             cfg: Any = check(_plain(composed), VERBS[verb])
             if args.multirun and verb == "train":
                 cfg.run = _trial_name(cfg, composed, swept)
+            cfg = _resolved(cfg)
             if verb == "train" and cfg.launcher.name != "local" and "WORLD_SIZE" not in os.environ:
                 from hf_llm.launching import launch_command
 

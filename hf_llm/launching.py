@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_llm import processes, runs
-from hf_llm.cli import CONF
 from hf_llm.config import InputError, LauncherConfig, TrainConfig, nearest
+from hf_llm.config.paths import CONF
 
 if TYPE_CHECKING:
     from hf_llm.training import Run

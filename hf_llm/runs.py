@@ -106,6 +106,16 @@ def state(folder: Path, cfg: TrainConfig) -> State:
     return "new"
 
 
+def format_of(cfg: TrainConfig) -> int:
+    """The format of the run that `cfg` goes on with; its own where it begins one."""
+    folder = directory(cfg)
+    path = folder / CONFIG
+    try:
+        return load_raw_config(path)["format"] if path.is_file() and _has_results(folder) else cfg.format
+    except OSError:  # a name too long, say, which the training reports
+        return cfg.format
+
+
 def write_config(folder: Path, cfg: TrainConfig) -> None:
     """The resolved configuration, as data."""
     if not is_main_process():

@@ -22,7 +22,7 @@ from hf_llm import (
     publishing,
     runs,
 )
-from hf_llm.config import InputError, TrainConfig
+from hf_llm.config import FORMAT, InputError, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
@@ -55,6 +55,8 @@ def train(cfg: TrainConfig) -> Run:
 
 def _opened(cfg: TrainConfig) -> Run:
     folder = runs.directory(cfg)
+    if cfg.format < FORMAT:
+        logger.info("%s keeps the defaults and rules of its time (format %d; now %d)", folder, cfg.format, FORMAT)
     if cfg.offline:
         offline.switch_on()
         offline.check(cfg.data, cfg.tokenizer, cfg.model)

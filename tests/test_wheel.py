@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_package_its_configuration_and_nothing_else(wheel):
 def test_the_installed_wheel_trains_outside_the_checkout(installed, tmp_path):
     where = {"folder": tmp_path, "PYTHONPATH": str(installed)}
     assert Path(python("-c", "import hf_llm; print(hf_llm.__file__)", **where).strip()).is_relative_to(installed)
-    found = python("-c", "from hf_llm.cli import CONF; print(CONF)", **where).strip()
+    found = python("-c", "from hf_llm.config.paths import CONF; print(CONF)", **where).strip()
     assert Path(found) == installed / "hf_llm" / "conf"
     assert "n_layer: 4" in python("-m", "hf_llm", "train", "--cfg", "job", **where)
 

@@ -3,6 +3,7 @@
 from hf_llm.config.check import check
 from hf_llm.config.printable import plain, printable
 from hf_llm.config.schema import (
+    FORMAT,
     VERBS,
     CardConfig,
     DataConfig,
@@ -23,6 +24,7 @@ from hf_llm.config.schema import (
 from hf_llm.config.values import nearest
 
 __all__ = [
+    "FORMAT",
     "VERBS",
     "CardConfig",
     "DataConfig",

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parent.parent
+from hf_llm.config.paths import PACKAGE
 
 
 @lru_cache
@@ -29,8 +29,7 @@ def transformers_folder() -> Path:
 
 @lru_cache
 def _classes(source: Path) -> dict[str, ast.ClassDef]:
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {node.name: node for node in _tree(source).body if isinstance(node, ast.ClassDef)}
 
 
 def _literal(cls: ast.ClassDef, name: str) -> Any:
@@ -94,15 +93,20 @@ def generation_fields() -> dict[str, str]:
 def architectures() -> list[str]:
     """Every `model.arch`: ours, and transformers' model types."""
     ours = [path.stem for path in (PACKAGE / "models").glob("*.py") if _config_class(path, path.stem)]
-    tree = ast.parse((transformers_folder() / "models" / "auto" / "auto_mappings.py").read_text(encoding="utf-8"))
-    theirs = next(
-        ast.literal_eval(node.value.args[0])
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Call)
-        and ast.unparse(node.targets[0]) == "CONFIG_MAPPING_NAMES"
-    )
-    return sorted(ours) + sorted(name for name, _ in theirs)
+    return sorted(ours) + sorted(_table("auto_mappings.py", "CONFIG_MAPPING_NAMES"))
+
+
+@lru_cache
+def _tree(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(encoding="utf-8"))
+
+
+def _table(module: str, name: str) -> list[str]:
+    """The model types in the table `name` of a module of transformers' Auto classes."""
+    for node in _tree(transformers_folder() / "models" / "auto" / module).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.targets[0]) == name:
+            return [model_type for model_type, _ in ast.literal_eval(node.value.args[0])]
+    raise LookupError(f"transformers has no table {name} in {module}")
 
 
 def registered() -> list[str]:
@@ -117,20 +121,24 @@ def _config_class(source: Path, arch: str) -> ast.ClassDef | None:
 
 def model_fields(arch: str) -> dict[str, str] | None:
     """Fields of the config class of `arch`: name -> annotation; None where only importing it would tell."""
-    folder = transformers_folder()
-    generic = _own_fields(_classes(folder / "configuration_utils.py")["PreTrainedConfig"])
+    family = _config_family(arch)
+    if family is None:
+        return None
+    generic = _own_fields(_classes(transformers_folder() / "configuration_utils.py")["PreTrainedConfig"])
+    own = {field: annotation for member in family for field, annotation in _own_fields(member).items()}
+    maps = [_literal(member, "attribute_map") or {} for member in family]
+    aliases = {alias: own[field] for names in maps for alias, field in names.items() if field in own}
+    return {**generic, **own, **aliases}
+
+
+def _config_family(arch: str) -> list[ast.ClassDef] | None:
+    """The config class of `arch`, after its bases below PreTrainedConfig; None where its source does not tell."""
     name = arch.replace("-", "_")
-    for source in (PACKAGE / "models" / f"{name}.py", folder / "models" / name / f"configuration_{name}.py"):
+    folder = transformers_folder() / "models" / name
+    for source in (PACKAGE / "models" / f"{name}.py", folder / f"configuration_{name}.py"):
         cls = _config_class(source, arch) if source.is_file() else None
-        if cls is None:
-            continue
-        family = _ancestry(cls)
-        if family is None:
-            return None
-        own = {field: annotation for member in family for field, annotation in _own_fields(member).items()}
-        maps = [_literal(member, "attribute_map") or {} for member in family]
-        aliases = {alias: own[field] for names in maps for alias, field in names.items() if field in own}
-        return {**generic, **own, **aliases}
+        if cls is not None:
+            return _ancestry(cls)
     return None
 
 
@@ -160,6 +168,14 @@ def _task_bases(cls: ast.ClassDef) -> list[str]:
 
 def task_fields(name: str) -> dict[str, str]:
     """The options of a task: those of its class and of its base classes."""
+    return {
+        "name": "str",
+        **{field: kind for member in _task_family(name) for field, kind in _own_fields(member).items()},
+    }
+
+
+def _task_family(name: str) -> list[ast.ClassDef]:
+    """The class of a task, after its bases."""
     folder = PACKAGE / "tasks"
     cls = _task_class(folder / f"{name}.py")
     assert cls is not None, name
@@ -167,4 +183,25 @@ def task_fields(name: str) -> dict[str, str]:
     family = [cls]
     while bases := [base for base in _task_bases(family[0]) if base in known]:
         family.insert(0, known[bases[0]])
-    return {"name": "str", **{field: kind for member in family for field, kind in _own_fields(member).items()}}
+    return family
+
+
+def task_attribute(name: str, attribute: str) -> Any:
+    """A literal that the class of a task, or the nearest of its bases, assigns to `attribute`."""
+    values = [_literal(cls, attribute) for cls in _task_family(name)]
+    return next((value for value in reversed(values) if value is not None), None)
+
+
+@lru_cache
+def model_types(table: str) -> frozenset[str]:
+    """The model types in a table of transformers' Auto classes, such as MODEL_FOR_MASKED_LM_MAPPING_NAMES."""
+    return frozenset(_table("modeling_auto.py", table))
+
+
+def model_default(arch: str, field: str) -> Any:
+    """What the config class of `arch` has for `field`, where that is a literal and its source is at hand."""
+    for cls in reversed(_config_family(arch) or []):
+        field = (_literal(cls, "attribute_map") or {}).get(field, field)
+        if (value := _literal(cls, field)) is not None:
+            return value
+    return None

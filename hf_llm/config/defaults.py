@@ -1,0 +1,127 @@
+"""The trainer's settings that nobody gave, by what is trained.
+
+A file of conf/defaults has them for one kind of model: encoder, decoder, encoder–decoder, RNN or FNN, from scratch or
+pretrained. A recipe and the command line override them. Neither torch nor transformers is imported: which kind an
+architecture is of, transformers' own tables tell, read from their source; of a checkpoint, its config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from hf_llm.config import declared
+from hf_llm.config.paths import CONF
+from hf_llm.config.schema import TrainConfig
+
+FOLDER = CONF / "defaults"
+WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
+DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers")
+RECURRENT = {"rnn": "rnn", "fnn": "fnn", "hf_llm_rnn": "rnn", "hf_llm_fnn": "fnn"}
+LEAST_SCALE, MOST_SCALE = 0.1, 4.0
+
+
+class Usual(NamedTuple):
+    """The settings that suit what is trained, and what that is."""
+
+    settings: dict[str, Any]
+    kind: str  # the file of conf/defaults
+    width: int | None
+    depth: int | None
+
+    @property
+    def described(self) -> str:
+        """`pretrained encoder of 6 layers of 384`."""
+        size = f" of {self.depth} layers of {self.width}" if self.width and self.depth else ""
+        return self.kind.replace("_", " ") + size
+
+
+def resolve(cfg: TrainConfig) -> None:
+    """Lay the usual settings under those that `cfg.trainer` has."""
+    cfg.trainer = {**usual(cfg).settings, **cfg.trainer}
+
+
+def usual(cfg: TrainConfig) -> Usual:
+    """The settings for what `cfg` trains; the learning rate is scaled to the size of the model.
+
+    Wider and deeper models take a lower rate: it falls with the root of width times depth. That leads from the small
+    models that the files were measured on to the rates that the papers give for large ones.
+    """
+    if cfg.format == 1:
+        return Usual(dict(_read("format_1")["settings"]), "format_1", None, None)
+    config = _checkpoint_config(cfg) if cfg.model.pretrained else cfg.model.config
+    model_type = str(config.get("model_type") if cfg.model.pretrained else cfg.model.arch)
+    kind = _kind(model_type, config, cfg)
+    defaults = _read(kind)
+    settings = dict(defaults[declared.task_attribute(cfg.task["name"], "unit") or "rows"])
+    settings.update(defaults.get(cfg.task["name"], {}))
+    width, depth = (_size(names, config, model_type) for names in (WIDTH, DEPTH))
+    if width and depth:
+        reference = defaults["reference"]
+        scale = (reference["hidden_size"] * reference["num_hidden_layers"] / (width * depth)) ** 0.5
+        rate = settings["learning_rate"] * min(MOST_SCALE, max(LEAST_SCALE, scale))
+        settings["learning_rate"] = float(f"{rate:.1e}")
+    return Usual(settings, kind, width, depth)
+
+
+def _kind(model_type: str, config: Mapping[str, Any], cfg: TrainConfig) -> str:
+    if model_type in RECURRENT:
+        return RECURRENT[model_type]
+    families = {
+        "encoder_decoder": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "encoder": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+        "decoder": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    }
+    by_task = {"causal_lm": "decoder", "translation": "encoder_decoder"}.get(cfg.task["name"], "encoder")
+    found = [family for family, table in families.items() if model_type in declared.model_types(table)]
+    family = found[0] if found else by_task  # an architecture of the user's own
+    if config.get("is_encoder_decoder") is True:
+        family = "encoder_decoder"
+    elif cfg.task["name"] == "causal_lm":
+        family = "decoder"
+    return f"pretrained_{family}" if cfg.model.pretrained else family
+
+
+@lru_cache
+def _read(kind: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / f"{kind}.yaml").read_text(encoding="utf-8"))
+
+
+def _size(names: tuple[str, ...], config: Mapping[str, Any], model_type: str) -> int | None:
+    """The first of `names` in `config`, else what the architecture's config class has for it."""
+    found = [config[name] for name in names if name in config]
+    if not found:
+        found = [value for name in names if (value := declared.model_default(model_type, name))]
+    return found[0] if found and isinstance(found[0], int) and found[0] > 0 else None
+
+
+def _checkpoint_config(cfg: TrainConfig) -> dict[str, Any]:
+    """A checkpoint's config.json; {} where it cannot be read, which loading the model will report."""
+    assert cfg.model.pretrained is not None
+    folder = Path(cfg.model.pretrained).expanduser()
+    path = folder / "config.json" if folder.is_dir() else _downloaded(cfg)
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if isinstance(loaded, dict) and isinstance(text := loaded.get("text_config"), dict):
+        loaded = {**loaded, **text}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _downloaded(cfg: TrainConfig) -> Path | None:
+    """config.json of a repository of the Hub, from the cache where it is there."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    of = {"repo_id": str(cfg.model.pretrained), "filename": "config.json", "revision": cfg.model.revision}
+    try:
+        cached = try_to_load_from_cache(**of)
+        return Path(cached if isinstance(cached, str) else hf_hub_download(**of, local_files_only=cfg.offline))
+    except (OSError, ValueError, EntryNotFoundError):
+        return None
