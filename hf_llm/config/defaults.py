@@ -23,7 +23,7 @@ FOLDER = CONF / "defaults"
 WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
 DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers")
 RECURRENT = {"rnn": "rnn", "fnn": "fnn", "hf_llm_rnn": "rnn", "hf_llm_fnn": "fnn"}
-LEAST_SCALE, MOST_SCALE = 0.1, 4.0
+LEAST_SCALE, MOST_SCALE = 0.1, 6.0
 
 
 class Usual(NamedTuple):
@@ -49,8 +49,8 @@ def resolve(cfg: TrainConfig) -> None:
 def usual(cfg: TrainConfig) -> Usual:
     """The settings for what `cfg` trains; the learning rate is scaled to the size of the model.
 
-    Wider and deeper models take a lower rate: it falls with the root of width times depth. That leads from the small
-    models that the files were measured on to the rates that the papers give for large ones.
+    Wider and deeper models take a lower rate: it falls with a power of width times depth, which each file gives. That
+    leads from the models that the files were measured on to the rates that papers give for others.
     """
     if cfg.format == 1:
         return Usual(dict(_read("format_1")["settings"]), "format_1", None, None)
@@ -63,8 +63,8 @@ def usual(cfg: TrainConfig) -> Usual:
     width, depth = (_size(names, config, model_type) for names in (WIDTH, DEPTH))
     if width and depth:
         reference = defaults["reference"]
-        scale = (reference["hidden_size"] * reference["num_hidden_layers"] / (width * depth)) ** 0.5
-        rate = settings["learning_rate"] * min(MOST_SCALE, max(LEAST_SCALE, scale))
+        ratio = reference["hidden_size"] * reference["num_hidden_layers"] / (width * depth)
+        rate = settings["learning_rate"] * min(MOST_SCALE, max(LEAST_SCALE, ratio ** defaults["scaling"]))
         settings["learning_rate"] = float(f"{rate:.1e}")
     return Usual(settings, kind, width, depth)
 
@@ -102,26 +102,32 @@ def _size(names: tuple[str, ...], config: Mapping[str, Any], model_type: str) ->
 
 def _checkpoint_config(cfg: TrainConfig) -> dict[str, Any]:
     """A checkpoint's config.json; {} where it cannot be read, which loading the model will report."""
-    assert cfg.model.pretrained is not None
-    folder = Path(cfg.model.pretrained).expanduser()
-    path = folder / "config.json" if folder.is_dir() else _downloaded(cfg)
+    folder = Path(str(cfg.model.pretrained)).expanduser()
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        text = (folder / "config.json").read_text(encoding="utf-8") if folder.is_dir() else _of_hub(cfg)
+        loaded = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return {}
-    if isinstance(loaded, dict) and isinstance(text := loaded.get("text_config"), dict):
-        loaded = {**loaded, **text}
+    if isinstance(loaded, dict) and isinstance(text_config := loaded.get("text_config"), dict):
+        loaded = {**loaded, **text_config}
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _downloaded(cfg: TrainConfig) -> Path | None:
-    """config.json of a repository of the Hub, from the cache where it is there."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+def _of_hub(cfg: TrainConfig) -> str:
+    """config.json of a repository: from the cache, or by one request. Loading the model will try more than once."""
+    import httpx
+    from huggingface_hub import constants, get_session, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers
 
-    of = {"repo_id": str(cfg.model.pretrained), "filename": "config.json", "revision": cfg.model.revision}
+    repo, revision = str(cfg.model.pretrained), cfg.model.revision
+    cached = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached).read_text(encoding="utf-8")
+    if cfg.offline or constants.HF_HUB_OFFLINE:
+        raise FileNotFoundError("config.json")
+    url = hf_hub_url(repo, "config.json", revision=revision)
     try:
-        cached = try_to_load_from_cache(**of)
-        return Path(cached if isinstance(cached, str) else hf_hub_download(**of, local_files_only=cfg.offline))
-    except (OSError, ValueError, EntryNotFoundError):
-        return None
+        response = get_session().get(url, headers=build_hf_headers(), timeout=10, follow_redirects=True)
+        return response.raise_for_status().text
+    except httpx.HTTPError as error:
+        raise OSError(str(error)) from error

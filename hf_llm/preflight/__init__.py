@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import SchedulerType
 
 from hf_llm import models
-from hf_llm.config import TrainConfig
+from hf_llm.config import TrainConfig, defaults
+from hf_llm.config.defaults import Usual
 from hf_llm.preflight import disk, memory, schedule, table, verdict
 from hf_llm.preflight.rows import Lengths, Seen, label_counts, of_encoded, seen_in_train
 
@@ -48,6 +50,9 @@ class Findings:
     trainable: int
     vocabulary: int
     schedule: schedule.Schedule
+    rate: float  # the learning rate, at its highest
+    scheduler: str
+    usual: Usual  # the settings that suit what is trained
     memory: memory.Memory
     disk: disk.Disk
     doubts: list[str]
@@ -110,6 +115,9 @@ def look(
         trainable=model.num_parameters(only_trainable=True),
         vocabulary=model.config.vocab_size,
         schedule=plan,
+        rate=args.learning_rate,
+        scheduler=SchedulerType(args.lr_scheduler_type).value,
+        usual=defaults.usual(cfg),
         memory=needs,
         disk=space,
         doubts=[],

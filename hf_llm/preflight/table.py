@@ -109,6 +109,7 @@ def figures(found: Findings) -> dict[str, str]:
         "batch": f"{plan.effective_batch:,} {found.unit} = {plan.devices:,} device{'s' * (plan.devices > 1)} "
         f"x {plan.per_device:,} x {plan.accumulation:,} accumulated; about {plan.tokens_per_step:,.0f} tokens a step",
         "steps": steps,
+        "learning rate": _rate(found),
         "memory": _memory(found),
         "disk": f"checkpoint {bytes_as_text(disk.checkpoint)}, "
         + ("how many is unknown" if disk.kept is None else f"{disk.kept:,} at once of {disk.saves:,} at most")
@@ -116,6 +117,12 @@ def figures(found: Findings) -> dict[str, str]:
         + (f": {bytes_as_text(disk.needed)}" if disk.needed is not None else "")
         + f" of {bytes_as_text(disk.free)} free",
     }
+
+
+def _rate(found: Findings) -> str:
+    usual = found.usual.settings["learning_rate"]
+    beside = "the usual one" if found.rate == usual else f"beside {usual:g}, the usual one"
+    return f"{found.rate:g}, {found.scheduler}; {beside} for {found.usual.described}"
 
 
 def _memory(found: Findings) -> str:

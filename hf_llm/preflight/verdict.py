@@ -16,6 +16,7 @@ FEW_ROWS = 10  # of a class
 FEW_STEPS = 10
 MUCH_CUT = 0.05  # of the rows
 MUCH_MEMORY = 0.8  # of the device
+FAR_OFF = 10  # times the usual learning rate, or that part of it
 
 
 def bytes_as_text(count: float) -> str:
@@ -59,7 +60,7 @@ def refuse(found: Findings, args: TrainingArguments) -> None:
 
 def doubts(found: Findings, args: TrainingArguments) -> list[str]:
     """One line for each thing that may be a mistake."""
-    return [*_of_rows(found), *_of_labels(found), *_of_steps(found, args), *_of_room(found)]
+    return [*_of_rows(found), *_of_labels(found), *_of_steps(found, args), *_of_rate(found), *_of_room(found)]
 
 
 def _of_rows(found: Findings) -> list[str]:
@@ -118,6 +119,17 @@ def _of_steps(found: Findings, args: TrainingArguments) -> list[str]:
             what = "no loss is logged on the way" if name == "logging" else "nothing is measured before the end"
             lines.append(f"trainer.{name}_steps={interval:g} is more than the {plan.steps:,} steps in all: {what}")
     return lines
+
+
+def _of_rate(found: Findings) -> list[str]:
+    usual = found.usual.settings["learning_rate"]
+    if usual / FAR_OFF < found.rate < usual * FAR_OFF:
+        return []
+    far, likely = ("high", "may never learn") if found.rate > usual else ("low", "may learn next to nothing")
+    return [
+        f"trainer.learning_rate={found.rate:g} is {far}: for {found.usual.described} {usual:g} is usual; "
+        f"at {FAR_OFF} times off a model {likely}"
+    ]
 
 
 def _of_room(found: Findings) -> list[str]:
