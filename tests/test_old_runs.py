@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from conftest import ROOT
+from safetensors.torch import load_file
 
-from hf_llm import compose, evaluate, generate, predict, train
+from hf_llm import compose, evaluate, generate, predict, push, rerun, train
 
 CLASSIFIER = [
     *("data.files.train=train.csv", "data.files.test=test.csv", "data.limits.train=120", "task=text_classification"),
@@ -27,6 +31,13 @@ def here(tmp_path, monkeypatch):
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
+
+
+def assert_same_weights(folder):
+    """Those of the finished classifier, but for the rounding of another processor."""
+    found, then = (load_file(run / "model" / "model.safetensors") for run in (folder, Path("outputs/classifier")))
+    for name, weight in then.items():
+        assert torch.allclose(found[name], weight, atol=1e-5), name
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -56,3 +67,36 @@ def test_the_same_command_finds_the_run_complete(here):
     assert run.trainer is None
     assert run.metrics == metrics_of(here / "outputs" / "classifier")
     assert (here / "outputs" / "classifier" / "config.yaml").read_bytes() == before
+
+
+def test_a_stopped_run_goes_on_to_the_weights_of_then_and_says_that_it_is_old(here, caplog):
+    run = train(compose(*CLASSIFIER, "run=stopped"))
+    assert caplog.text.count("keeps the defaults and rules of its time") == 1
+    assert run.trainer.state.global_step == 45
+    assert run.trainer.args.learning_rate == 1e-3  # then for whatever was trained
+    found, then = (
+        load_file(here / "outputs" / name / "model" / "model.safetensors") for name in ("stopped", "classifier")
+    )
+    for name, weight in then.items():
+        assert torch.allclose(found[name], weight, atol=1e-5), name
+    assert run.metrics["validation"]["loss"] == pytest.approx(
+        metrics_of(here / "outputs" / "classifier")["validation"]["loss"], rel=1e-4
+    )
+    saved = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert saved["format"] == 1
+
+
+def test_a_repetition_trains_the_run_as_then(here):
+    result = rerun(compose("rerun", "run=classifier", "local_files=true", "trainer.use_cpu=true"))
+    assert_same_weights(result.folder)
+
+
+def test_a_push_lists_the_files_of_an_old_run(here, capsys):
+    push(compose("push", "run=classifier", "repo=me/old", "dry_run=true"))
+    assert (here / "outputs" / "classifier" / "README.md").is_file()
+
+
+def test_a_new_run_of_the_same_settings_has_the_new_format(here):
+    cfg = compose(*CLASSIFIER, "run=fresh", "preflight=only")
+    assert cfg.format == 2
+    assert cfg.trainer["num_train_epochs"] != 3

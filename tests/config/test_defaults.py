@@ -1,12 +1,17 @@
 """What nobody gave follows what is trained."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+import toys
 import yaml
 from conftest import ROOT
+from hub_server import HubServer
 
-from hf_llm import compose
+from hf_llm import compose, train
 from hf_llm.config import TrainConfig, check, defaults
 
 FILES = sorted((ROOT / "conf" / "defaults").glob("*.yaml"))
@@ -115,3 +120,44 @@ def test_settings_are_the_same_whatever_the_task_calls_its_rows():
     tags = compose("model=bert", "task=token_classification", "data.files.train=a.conll").trainer
     assert tags["learning_rate"] == compose("model=bert", *TEXTS).trainer["learning_rate"]
     assert "train_sampling_strategy" not in compose("model=gpt2").trainer  # blocks are of one length
+
+
+def shown(folder, *overrides, **environment):
+    """The trainer's settings that `hf-llm train --cfg job` prints."""
+    command = [sys.executable, "-m", "hf_llm", "train", "--cfg", "job", *overrides]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)["trainer"]
+
+
+def test_cfg_job_prints_what_nobody_gave(tmp_path):
+    found = shown(tmp_path, "model=bert", *TEXTS, "trainer.weight_decay=0.3")
+    expected = compose("model=bert", *TEXTS).trainer
+    assert found.pop("weight_decay") == 0.3
+    assert {key: float(value) if key == "learning_rate" else value for key, value in found.items()} == {
+        key: value for key, value in expected.items() if key != "weight_decay"
+    }
+
+
+def test_the_kind_of_a_model_of_the_hub_is_asked_once_and_unreachable_it_is_not_waited_for(tmp_path):
+    config = json.dumps({"model_type": "gpt2", "n_embd": 768, "n_layer": 12})
+    with HubServer() as hub:
+        hub.add("me/decoder", {"config.json": config})
+        env = hub.environment(tmp_path / "home")
+        assert float(shown(tmp_path, "model.pretrained=me/decoder", **env)["learning_rate"]) == 5e-5
+        assert sum("config.json" in request for request in hub.requests) == 1
+    assert "learning_rate" in shown(tmp_path, "model.pretrained=me/decoder", **env)  # the server is gone
+
+
+def test_config_yaml_and_preflight_have_the_settings(tmp_path):
+    options = [*toys.classifier(tmp_path, run="r"), "trainer.learning_rate=0.5"]
+    cfg = compose(*options)
+    run = train(cfg)
+    saved = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert saved["trainer"] == cfg.trainer
+    assert saved["trainer"]["train_sampling_strategy"] == "group_by_length"
+    usual = defaults.usual(cfg).settings["learning_rate"]
+    text = " ".join((run.folder / "train.log").read_text().split())
+    assert f"trainer.learning_rate=0.5 is high: for encoder of 2 layers of 32 {usual:g} is usual" in text
+    assert f"0.5, cosine; beside {usual:g}, the usual one for encoder of 2 layers of 32" in text
