@@ -22,6 +22,17 @@ from hf_llm.config.schema import TrainConfig
 FOLDER = CONF / "defaults"
 WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
 DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers")
+IN_WORDS = {
+    "decoder": "a decoder from scratch",
+    "encoder": "an encoder from scratch",
+    "encoder_decoder": "an encoder–decoder from scratch",
+    "fnn": "an FNN",
+    "format_1": "any model of a run of format 1",
+    "pretrained_decoder": "a pretrained decoder",
+    "pretrained_encoder": "a pretrained encoder",
+    "pretrained_encoder_decoder": "a pretrained encoder–decoder",
+    "rnn": "an RNN",
+}
 RECURRENT = {"rnn": "rnn", "fnn": "fnn", "hf_llm_rnn": "rnn", "hf_llm_fnn": "fnn"}
 LEAST_SCALE, MOST_SCALE = 0.1, 6.0
 
@@ -36,9 +47,9 @@ class Usual(NamedTuple):
 
     @property
     def described(self) -> str:
-        """`pretrained encoder of 6 layers of 384`."""
+        """`a pretrained encoder of 6 layers of 384`."""
         size = f" of {self.depth} layers of {self.width}" if self.width and self.depth else ""
-        return self.kind.replace("_", " ") + size
+        return IN_WORDS[self.kind] + size
 
 
 def resolve(cfg: TrainConfig) -> None:

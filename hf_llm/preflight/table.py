@@ -109,7 +109,7 @@ def figures(found: Findings) -> dict[str, str]:
         "batch": f"{plan.effective_batch:,} {found.unit} = {plan.devices:,} device{'s' * (plan.devices > 1)} "
         f"x {plan.per_device:,} x {plan.accumulation:,} accumulated; about {plan.tokens_per_step:,.0f} tokens a step",
         "steps": steps,
-        "learning rate": _rate(found),
+        "rate": _rate(found),
         "memory": _memory(found),
         "disk": f"checkpoint {bytes_as_text(disk.checkpoint)}, "
         + ("how many is unknown" if disk.kept is None else f"{disk.kept:,} at once of {disk.saves:,} at most")

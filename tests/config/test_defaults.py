@@ -75,6 +75,7 @@ def test_a_checkpoint_that_cannot_be_read_composes_all_the_same(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_holds_settings_of_training_arguments(path):
     content = yaml.safe_load(path.read_text())
+    assert path.stem in defaults.IN_WORDS
     sections = {name: values for name, values in content.items() if name not in ("reference", "scaling")}
     assert sections
     for values in sections.values():
@@ -159,5 +160,7 @@ def test_config_yaml_and_preflight_have_the_settings(tmp_path):
     assert saved["trainer"]["train_sampling_strategy"] == "group_by_length"
     usual = defaults.usual(cfg).settings["learning_rate"]
     text = " ".join((run.folder / "train.log").read_text().split())
-    assert f"trainer.learning_rate=0.5 is high: for encoder of 2 layers of 32 {usual:g} is usual" in text
-    assert f"0.5, cosine; beside {usual:g}, the usual one for encoder of 2 layers of 32" in text
+    assert (
+        f"trainer.learning_rate=0.5 is high: for an encoder from scratch of 2 layers of 32 {usual:g} is usual" in text
+    )
+    assert f"0.5, cosine; beside {usual:g}, the usual one for an encoder from scratch of 2 layers of 32" in text
