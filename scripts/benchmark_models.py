@@ -3,12 +3,16 @@
     python scripts/benchmark_models.py --word-language-model examples/word_language_model
 
 * LSTM, forward and backward of the loss, beside pytorch/examples' word_language_model (its own model.py and its loss,
-  at its default sizes: 2 × 200, batch 20, length 35, tied), with a small vocabulary and with WikiText-2's of 33,278,
-  ours with the loss that `hf-llm train` takes, and once without
-* FNN, likewise, beside transformers' GPT-2 (4 × 128, its default length of 1,024) of the same number of parameters
-* greedy generation of 100, 1,000 and 10,000 tokens, LSTM beside GPT-2 with its key/value cache
+  at its default sizes: 2 × 200, batch 20, length 35, tied, dropout 0.2), with a small vocabulary and with WikiText-2's
+  of 33,278; ours with the loss that `hf-llm train` takes, which holds no logits, and with the ordinary one, which is
+  the same work
+* FNN, likewise, beside transformers' GPT-2 (4 × 128, its default length of 1,024), no dropout, at about as many
+  parameters, most of which are embeddings: it computes less for each token, and this says nothing of how well it
+  predicts
+* greedy generation of 100, 1,000 and 10,000 tokens, LSTM beside GPT-2 with its key/value cache, random weights both
 
-The peer's code is not part of this project: give the path to it; without it, its rows are left out.
+Each line says how many parameters both sides have. The peer's code is not part of this project: give the path to it;
+without it, its rows are left out.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hf_llm.models import fused_loss
+from hf_llm.models.fnn import FNNConfig
+from hf_llm.models.rnn import RNNConfig
 
 # as hf_llm's own conf/model/gpt2.yaml; the fused activation is the same function as GPT-2's
 GPT2 = {"n_layer": 4, "n_head": 4, "n_embd": 128, "activation_function": "gelu_pytorch_tanh"}
@@ -42,6 +48,11 @@ class Comparison:
     ours: Callable[[], None]
     peer: Callable[[], None]
     repeats: int
+    warm_up: tuple[Callable[[], None], Callable[[], None]] | None = None  # None: a call of each that does not count
+
+
+def millions(model: torch.nn.Module) -> str:
+    return f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M"
 
 
 def language_model(arch: str, **config: Any) -> PreTrainedModel:
@@ -74,8 +85,7 @@ def lstm(repeats: int, folder: Path) -> list[Comparison]:
 
     B, T, H = 20, 35, 200
 
-    def peer_step(vocab_size: int, ids: torch.Tensor) -> Callable[[], None]:
-        model = word_language_model.RNNModel("LSTM", vocab_size, H, H, 2, dropout=0.2, tie_weights=True).train()
+    def peer_step(model: Any, ids: torch.Tensor) -> Callable[[], None]:
         criterion = torch.nn.NLLLoss()
         hidden = model.init_hidden(B)
         inputs, targets = ids[:, :-1].t().contiguous(), ids[:, 1:].t().reshape(-1)
@@ -87,13 +97,14 @@ def lstm(repeats: int, folder: Path) -> list[Comparison]:
         return step
 
     comparisons = []
-    for vocab_size, fused in ((2_000, True), (33_278, True), (33_278, False)):
+    for vocab_size, fused in ((2_000, True), (2_000, False), (33_278, True), (33_278, False)):
         sizes = {"vocab_size": vocab_size, "hidden_size": H, "num_hidden_layers": 2, "tie_word_embeddings": True}
-        model = language_model("rnn", **sizes, dropout=0.2, residual=False)
+        model = language_model(RNNConfig.model_type, **sizes, dropout=0.2, residual=False)
+        other = word_language_model.RNNModel("LSTM", vocab_size, H, H, 2, dropout=0.2, tie_weights=True).train()
         ids = torch.randint(vocab_size, (B, T + 1))
-        title = f"LSTM 2 × 200, {vocab_size:,} words{'' if fused else ', model.fused_loss=false'}"
-        ours, peer = training_step(model, ids, fused), peer_step(vocab_size, ids)
-        comparisons.append(Comparison(f"{title} | word_language_model", B * T, ours, peer, repeats))
+        title = f"LSTM 2 × 200, {vocab_size:,} words, {'our fused loss' if fused else 'both with logits'}: "
+        title += f"forward and backward, {millions(model)} | word_language_model, {millions(other)}"
+        comparisons.append(Comparison(title, B * T, training_step(model, ids, fused), peer_step(other, ids), repeats))
     return comparisons
 
 
@@ -101,24 +112,25 @@ def fnn(repeats: int) -> list[Comparison]:
     B, T, V = 2, 1024, 8192
     gpt2 = language_model("gpt2", vocab_size=V, **GPT2, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
     # Bengio's proportions: wide embeddings, which cost no products, and a narrow hidden layer
-    ours = language_model("fnn", vocab_size=V, window=8, embedding_size=164, hidden_size=64)
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (ours, gpt2)]
+    ours = language_model(
+        FNNConfig.model_type, vocab_size=V, window=8, embedding_size=164, hidden_size=64, dropout=0.0
+    )
     ids = torch.randint(V, (B, T + 1))
     return [
         Comparison(
-            f"FNN, {sizes[0] / 1e6:.2f} M parameters{how} | GPT-2, {sizes[1] / 1e6:.2f} M",
+            f"FNN, {millions(ours)} | GPT-2, {millions(gpt2)}: forward and backward, {how}",
             B * T,
-            training_step(ours, ids, True),
+            training_step(ours, ids, fused),
             training_step(gpt2, ids, fused),
             repeats,
         )
-        for how, fused in ((", both with the fused loss", True), ("", False))
+        for how, fused in (("both with the fused loss", True), ("both with logits", False))
     ]
 
 
-def generation(lengths: list[int]) -> list[Comparison]:
-    sizes = {"hidden_size": 176, "num_hidden_layers": 2, "tie_word_embeddings": True}  # as many parameters as GPT-2's
-    ours = language_model("rnn", vocab_size=8192, **sizes).eval()
+def generation(lengths: list[int], repeats: int) -> list[Comparison]:
+    sizes = {"hidden_size": 176, "num_hidden_layers": 2, "tie_word_embeddings": True}
+    ours = language_model(RNNConfig.model_type, vocab_size=8192, **sizes).eval()
     gpt2 = language_model("gpt2", vocab_size=8192, **GPT2, n_positions=max(lengths) + 1).eval()
 
     def generate(model: Any, length: int) -> Callable[[], None]:
@@ -126,9 +138,16 @@ def generation(lengths: list[int]) -> list[Comparison]:
         options = {"min_new_tokens": length, "max_new_tokens": length, "do_sample": False}
         return lambda: model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
 
+    # GPT-2's count has a position for each token to come
+    title = f"tokens, greedy: LSTM, {millions(ours)} | GPT-2 with its cache, {millions(gpt2)}"
     return [
         Comparison(
-            f"generate {length:,} tokens: LSTM | GPT-2", length, generate(ours, length), generate(gpt2, length), 1
+            f"generate {length:,} {title}",
+            length,
+            generate(ours, length),
+            generate(gpt2, length),
+            repeats if length <= 1_000 else 1,
+            warm_up=(generate(ours, 16), generate(gpt2, 16)),
         )
         for length in lengths
     ]
@@ -143,11 +162,11 @@ def main() -> None:
     torch.set_num_threads(1)
     console = Console() if sys.stdout.isatty() else Console(width=120)
 
-    comparisons = fnn(args.repeats) + generation(args.lengths)
+    comparisons = fnn(args.repeats) + generation(args.lengths, min(args.repeats, 3))
     if args.word_language_model is not None:
         comparisons = lstm(args.repeats, args.word_language_model) + comparisons
     table = Table(title="tokens per second of CPU time: medians, in turn, one thread")
-    for column in ("ours | peer", "ours", "peer", "ratio", "pairs"):
+    for column in ("ours | peer", "ours", "peer", "ratio", "range", "pairs"):
         table.add_column(column, justify="left" if "|" in column else "right")
     for comparison in comparisons:
         with console.status(comparison.title):
@@ -156,20 +175,26 @@ def main() -> None:
         rates = [comparison.tokens / statistics.median(times) for times in (ours, peer)]
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
         table.add_row(
-            comparison.title, *(f"{rate:,.0f}" for rate in rates), f"{statistics.median(ratios):.2f}", spread
+            comparison.title,
+            *(f"{rate:,.0f}" for rate in rates),
+            f"{statistics.median(ratios):.2f}",
+            spread,
+            str(len(ratios)),
         )
     console.print(table)
 
 
 def measure(comparison: Comparison) -> tuple[list[float], list[float]]:
-    """Seconds of CPU time of each call, ours and the peer's, after one call of each that does not count."""
+    """Seconds of CPU time of each call, ours and the peer's, which take turns in who is first."""
+    calls = (comparison.ours, comparison.peer)
+    for warm_up in comparison.warm_up or calls:
+        warm_up()
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(comparison.repeats + 1):
-        for side, call in enumerate((comparison.ours, comparison.peer)):
+    for repeat in range(comparison.repeats):
+        for side in (0, 1) if repeat % 2 == 0 else (1, 0):
             started = time.process_time()
-            call()
-            if repeat or comparison.repeats == 1:
-                times[side].append(time.process_time() - started)
+            calls[side]()
+            times[side].append(time.process_time() - started)
     return times
 
 

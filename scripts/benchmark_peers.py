@@ -24,7 +24,7 @@ class Accuracy(evaluate.Metric):
         return {"accuracy": sum(a == b for a, b in zip(predictions, references)) / len(references)}
 """
 
-# run_glue.py starts from saved weights: here random ones, of the size that hf_llm trains.
+# run_glue.py starts from saved weights: here random ones. hf_llm starts from the same.
 RANDOM_BERT = """
 import sys
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
@@ -33,7 +33,8 @@ tokenizer_folder, folder = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
 sizes = dict(num_hidden_layers=4, hidden_size=128, num_attention_heads=4, intermediate_size=512)
 set_seed(42)
-BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+names = {"id2label": {0: "0", 1: "1"}, "label2id": {"0": 0, "1": 1}}  # as numbered_labels() has them
+BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes, **names)).save_pretrained(folder)
 tokenizer.save_pretrained(folder)
 """
 
@@ -49,9 +50,7 @@ def random_bert(vocabulary: Path, folder: Path) -> None:
     """A BERT with random weights, 4 layers × 128, and the tokenizer of the folder `vocabulary`, saved in `folder`."""
     tokenizer = folder.with_name("bert-tokenizer")
     tokenizer_folder(vocabulary, tokenizer, "bert")
-    subprocess.run(
-        [sys.executable, "-c", RANDOM_BERT, str(tokenizer), str(folder)], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-c", RANDOM_BERT, str(tokenizer), str(folder)], check=True, capture_output=True)
 
 
 def offline_accuracy(folder: Path) -> None:
@@ -60,8 +59,25 @@ def offline_accuracy(folder: Path) -> None:
     (folder / "accuracy" / "accuracy.py").write_text(ACCURACY)
 
 
+def language_model_rows(text: Path, folder: Path) -> None:
+    """Write the text as rows that both sides read alike: its lines, and once whole. Blank lines are left out.
+
+    run_clm.py makes a row of each line of a .txt, hf_llm one of the file, so neither gets a .txt. run_clm.py takes 5 %
+    for validation unless it is given some; that would be work and memory on its side alone, so both get one short row.
+    """
+    whole = text.read_text(encoding="utf-8")
+    lines = [line for line in whole.splitlines(keepends=True) if line.strip()]
+    folder.mkdir()
+    for name, rows in (("lines", lines), ("document", [whole]), ("validation", [whole[:2000]])):
+        written = "".join(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.json").write_text(written, encoding="utf-8")
+
+
 def numbered_labels(source: Path, folder: Path) -> None:
-    """Copy train.csv and validation.csv with labels 0, 1, … for names: run_glue.py dies on names."""
+    """Copy train.csv and validation.csv with labels 0, 1, … for names: run_glue.py dies on names.
+
+    Both sides read the copy.
+    """
     tables = {}
     for split in ("train", "validation"):
         with (source / f"{split}.csv").open(encoding="utf-8", newline="") as file:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parent
+TRAIN = "transformers.trainer:Trainer.train"
 
 
 class Reading(NamedTuple):
@@ -34,17 +35,64 @@ class Sample:
     folder: Path
     marks: list[dict[str, Any]]
 
+    def step_marks(self) -> list[dict[str, Any]]:
+        """Each optimizer step of the training.
+
+        Where Trainer trains, a step outside Trainer.train is none of them: hf_llm's preflight takes one on torch's
+        meta device, to count the bytes of the optimizer's state.
+        """
+        trainings = self.calls(TRAIN)
+        return [
+            mark
+            for mark in self.marks
+            if mark["name"] == "step"
+            and (not trainings or any(call["start"][0] <= mark["end"][0] <= call["end"][0] for call in trainings))
+        ]
+
     def steps(self) -> list[list[float]]:
-        """[wall, cpu] at the end of each optimizer step."""
-        return [mark["end"] for mark in self.marks if mark["name"] == "step"]
+        """[wall, cpu] at the end of each optimizer step of the training."""
+        return [mark["end"] for mark in self.step_marks()]
+
+    def calls(self, function: str) -> list[dict[str, Any]]:
+        return [mark for mark in self.marks if mark["name"] == function.partition(":")[2]]
 
     def spent_in(self, function: str) -> Reading:
         """Seconds in all calls of a watched function."""
-        name = function.partition(":")[2]
-        calls = [mark for mark in self.marks if mark["name"] == name]
+        calls = self.calls(function)
         if not calls:
             raise RuntimeError(f"{function} was never called")
         return Reading(*(sum(mark["end"][clock] - mark["start"][clock] for mark in calls) for clock in (0, 1)))
+
+    def settings(self) -> dict[str, Any]:
+        """The optimizer, the arguments and the model of the training."""
+        found: dict[str, Any] = {}
+        for mark in [*self.step_marks()[:1], *self.calls(TRAIN)]:
+            found |= mark.get("settings", {})
+        return found
+
+
+# Settings that decide no work and no result: where things are written, and what a model is called. The type of the
+# weights is read off the optimizer, which has them.
+IDLE = (
+    "output_dir",
+    "run_name",
+    "do_train",
+    "do_eval",
+    "log_level",
+    "local_rank",
+    "project",
+    "trackio",
+    "hub_",
+    "push",
+)
+IDLE_OF_MODEL = ("_name_or_path", "transformers_version", "architectures", "id2label", "label2id", "dtype")
+
+
+def differences(ours: dict[str, Any], peer: dict[str, Any]) -> list[str]:
+    """`name: ours | the peer's` of each setting that both sides have, and not the same."""
+    idle = (*(f"trainer.{name}" for name in IDLE), *(f"model.{name}" for name in IDLE_OF_MODEL))
+    names = [name for name in ours if name in peer and ours[name] != peer[name] and not name.startswith(idle)]
+    return [f"{name}: {ours[name]} | {peer[name]}" for name in names]
 
 
 def whole_process(sample: Sample) -> Reading:
@@ -52,8 +100,14 @@ def whole_process(sample: Sample) -> Reading:
 
 
 def first_step(sample: Sample) -> Reading:
-    """From the command to the end of the first optimizer step."""
+    """From the command to the end of the first optimizer step of the training."""
     wall, cpu = sample.steps()[0]
+    return Reading(wall - sample.started, cpu)
+
+
+def trained(sample: Sample) -> Reading:
+    """From the command to the end of the training: imports, reading, tokenising and all."""
+    wall, cpu = sample.calls(TRAIN)[-1]["end"]
     return Reading(wall - sample.started, cpu)
 
 
@@ -79,7 +133,7 @@ def run(command: list[str], folder: Path, work: Path, watched: tuple[str, ...] |
         RuntimeError: it failed; with the last line of its log.
     """
     marks, log = folder / "marks.jsonl", folder / "log"
-    clock = [] if watched is None else [str(SCRIPTS / "step_clock.py"), str(marks), ",".join(watched)]
+    clock = [] if watched is None else [str(SCRIPTS / "step_clock.py"), str(marks), ",".join((*watched, TRAIN))]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
         **{"PYTHONPATH": str(SCRIPTS.parent), "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},

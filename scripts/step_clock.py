@@ -7,7 +7,8 @@ WATCHED is a comma-separated list of module:function, such as datasets.dataset_d
 same clock runs hf_llm and its peers. It imports nothing that the program would not import, and nothing earlier: it
 waits for the modules to be imported. Each line of MARKS is {"name": "step" or the function, "start": [wall, cpu],
 "end": [wall, cpu]} in seconds: wall of CLOCK_MONOTONIC, the same clock in every process, and cpu of this process with
-all its threads.
+all its threads. The first step of each optimizer, and each call of Trainer.train, also has "settings": what the
+optimizer, the arguments and the model are, so that two programs can be compared in them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import time
 from types import ModuleType
 from typing import Any, TextIO
+from weakref import WeakSet
 
 OPTIMIZER = "torch.optim.optimizer"
 
@@ -30,12 +32,37 @@ def now() -> list[float]:
     return [time.monotonic(), time.process_time()]
 
 
+def of_optimizer(optimizer: Any) -> dict[str, Any]:
+    """What decides an optimizer's work: its class, its options, and how many numbers of which type it updates."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return {
+        "optimizer": type(optimizer).__name__,
+        **{f"optimizer.{name}": bool(optimizer.defaults.get(name)) for name in ("fused", "foreach")},
+        "dtype": ", ".join(sorted({str(weight.dtype) for weight in weights})),
+        "parameters": sum(weight.numel() for weight in weights),
+    }
+
+
+def of_trainer(trainer: Any, *_: Any, **__: Any) -> dict[str, Any]:
+    """A Trainer's arguments, its model's configuration, and how attention is computed."""
+    config = trainer.model.config
+    return {
+        **{f"trainer.{name}": value for name, value in json.loads(trainer.args.to_json_string()).items()},
+        **{f"model.{name}": value for name, value in json.loads(config.to_json_string(use_diff=False)).items()},
+        "model.attention": getattr(config, "_attn_implementation", None),
+    }
+
+
+DESCRIBED = {"Trainer.train": of_trainer}
+
+
 class Clock(importlib.abc.MetaPathFinder):
     """Attaches itself to the watched modules as soon as the program has imported them."""
 
     def __init__(self, marks: TextIO, watched: list[str]):
         self.marks = marks
         self.functions: dict[str, list[str]] = {OPTIMIZER: []}
+        self.stepped: WeakSet[Any] = WeakSet()  # optimizers
         for function in watched:
             module, _, path = function.partition(":")
             self.functions.setdefault(module, []).append(path)
@@ -56,7 +83,7 @@ class Clock(importlib.abc.MetaPathFinder):
 
     def attach(self, name: str, module: ModuleType) -> None:
         if name == OPTIMIZER:
-            module.register_optimizer_step_post_hook(lambda *_: self.mark("step", now()))
+            module.register_optimizer_step_post_hook(lambda optimizer, *_: self.step(optimizer))
         for path in self.functions[name]:
             *owners, function = path.split(".")
             owner = functools.reduce(getattr, owners, module)
@@ -69,12 +96,21 @@ class Clock(importlib.abc.MetaPathFinder):
             try:
                 return function(*args, **kwargs)
             finally:
-                self.mark(name, start)
+                end = now()
+                settings = DESCRIBED[name](*args, **kwargs) if name in DESCRIBED else None
+                self.mark(name, start, end, settings)
 
         return call
 
-    def mark(self, name: str, start: list[float]) -> None:
-        self.marks.write(json.dumps({"name": name, "start": start, "end": now()}) + "\n")
+    def step(self, optimizer: Any) -> None:
+        end = now()
+        first = optimizer not in self.stepped
+        self.stepped.add(optimizer)
+        self.mark("step", end, end, of_optimizer(optimizer) if first else None)
+
+    def mark(self, name: str, start: list[float], end: list[float], settings: dict[str, Any] | None) -> None:
+        line = {"name": name, "start": start, "end": end, **({"settings": settings} if settings else {})}
+        self.marks.write(json.dumps(line) + "\n")
 
 
 def main() -> None:
