@@ -44,9 +44,10 @@ def of_optimizer(optimizer: Any) -> dict[str, Any]:
 
 
 def of_trainer(trainer: Any, *_: Any, **__: Any) -> dict[str, Any]:
-    """A Trainer's arguments, its model's configuration, and how attention is computed."""
-    config = trainer.model.config
+    """A Trainer's arguments, its model's configuration, how attention is computed, and how many rows there are."""
+    config, rows = trainer.model.config, trainer.train_dataset
     return {
+        "rows": len(rows) if hasattr(rows, "__len__") else None,
         **{f"trainer.{name}": value for name, value in json.loads(trainer.args.to_json_string()).items()},
         **{f"model.{name}": value for name, value in json.loads(config.to_json_string(use_diff=False)).items()},
         "model.attention": getattr(config, "_attn_implementation", None),

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 sys.path.insert(0, str(ROOT / "scripts"))
 import benchmark
 import benchmark_comparisons
+import benchmark_models
 import benchmark_peers
 import benchmark_runs
 from benchmark_runs import Reading, Sample
@@ -124,6 +125,7 @@ def test_the_first_step_is_one_of_the_training_and_not_preflights(tmp_path):
     assert benchmark_runs.first_step(sample).value > training["start"][0] - sample.started
     found = sample.settings()
     assert found["trainer.max_steps"] == 2
+    assert found["rows"] > 10
     assert found["model.hidden_size"] == 8
     assert found["optimizer"] == "AdamW"
     assert found["dtype"] == "torch.float32"
@@ -164,6 +166,52 @@ def test_every_comparison_says_what_both_sides_do(comparisons):
     for comparison in comparisons.values():
         assert comparison.kind in ("same work", "own way")
         assert len(comparison.setting) > 40
+
+
+def test_a_command_that_two_comparisons_share_runs_once_a_repeat(comparisons, tmp_path, monkeypatch):
+    started = []
+
+    def run(command, folder, work, watched):
+        started.append(command)
+        (folder / "cache").mkdir()
+        return sample_of([{"name": "Trainer.train", "start": [1.0, 1.0], "end": [2.0, 2.0]}])
+
+    monkeypatch.setattr(benchmark, "run", run)
+    classifiers = [one for one in comparisons.values() if one.peer == "run_glue.py"]
+    for comparison in classifiers:
+        comparison.measurements = comparison.measurements[:2]  # no accuracy
+    (tmp_path / "scratch").mkdir()
+    runner = benchmark.Runner(tmp_path / "scratch", say=lambda text: None)
+    for repeat in (1, 2):
+        for comparison in classifiers:
+            benchmark.compare(comparison, repeat, seed=40 + repeat, runner=runner)
+    assert [one.problem for one in classifiers] == [None] * 4
+    assert len(started) == 2 * 5  # ours in two orders; run_glue.py unpadded in two orders, and padded
+    assert {len(side) for one in classifiers for pair in one.readings.values() for side in pair} == {2}
+
+
+def test_a_warm_up_is_not_counted(comparisons, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "run", lambda *_: sample_of([]))
+    runner = benchmark.Runner(tmp_path, say=lambda text: None)
+    benchmark.compare(comparisons["help"], 0, seed=42, runner=runner)
+    assert comparisons["help"].readings == {}
+    benchmark.compare(comparisons["help"], 1, seed=42, runner=runner)
+    assert comparisons["help"].readings == {"command to exit": ([Reading(9.0, 9.0)], [Reading(9.0, 9.0)])}
+
+
+def test_models_take_turns_after_a_call_of_each_that_does_not_count():
+    calls = []
+    comparison = benchmark_models.Comparison("x", 1, lambda: calls.append("a"), lambda: calls.append("b"), repeats=3)
+    assert [len(times) for times in benchmark_models.measure(comparison)] == [3, 3]
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
+
+
+def test_an_fnn_and_gpt2_are_compared_with_one_loss(monkeypatch):
+    fused = []
+    monkeypatch.setattr(benchmark_models, "training_step", lambda model, ids, is_fused: fused.append(is_fused))
+    titles = [comparison.title for comparison in benchmark_models.fnn(repeats=1)]
+    assert fused == [True, True, False, False]
+    assert [title.rpartition(", ")[2] for title in titles] == ["both with the fused loss", "both with logits"]
 
 
 def test_a_comparison_without_its_peer_is_left_out():
