@@ -18,7 +18,7 @@ GPT2 = {"n_layer": 4, "n_head": 4, "n_embd": 128}
 ARGUMENTS = {
     **{"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True},
     **{"optim": "adamw_torch_fused", "max_grad_norm": 1.0, "logging_steps": 10, "dataloader_num_workers": 0},
-    **{"per_device_eval_batch_size": 8, "save_total_limit": 2},
+    **{"per_device_eval_batch_size": 8, "gradient_accumulation_steps": 1},
 }
 LANGUAGE_MODEL = {
     **{"per_device_train_batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.1, "lr_scheduler_type": "cosine"},

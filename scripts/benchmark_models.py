@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hf_llm.models import fused_loss
@@ -165,23 +164,14 @@ def main() -> None:
     comparisons = fnn(args.repeats) + generation(args.lengths, min(args.repeats, 3))
     if args.word_language_model is not None:
         comparisons = lstm(args.repeats, args.word_language_model) + comparisons
-    table = Table(title="tokens per second of CPU time: medians, in turn, one thread")
-    for column in ("ours | peer", "ours", "peer", "ratio", "range", "pairs"):
-        table.add_column(column, justify="left" if "|" in column else "right")
+    console.print("tokens per second of CPU time, ours | the peer's: medians, in turn, one thread", soft_wrap=True)
     for comparison in comparisons:
         with console.status(comparison.title):
             ours, peer = measure(comparison)
         ratios = [b / a for a, b in zip(ours, peer, strict=True)]
-        rates = [comparison.tokens / statistics.median(times) for times in (ours, peer)]
-        spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-        table.add_row(
-            comparison.title,
-            *(f"{rate:,.0f}" for rate in rates),
-            f"{statistics.median(ratios):.2f}",
-            spread,
-            str(len(ratios)),
-        )
-    console.print(table)
+        rates = [f"{comparison.tokens / statistics.median(times):,.0f}" for times in (ours, peer)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}, pairs: {len(ratios)})"
+        console.print(f"{comparison.title}: {' | '.join(rates)}, ratio {spread}", highlight=False, soft_wrap=True)
 
 
 def measure(comparison: Comparison) -> tuple[list[float], list[float]]:
