@@ -30,6 +30,8 @@ CLASSIFIER = {
 }
 
 Commands = tuple[list[str], list[str]]
+# same work: the same rows, order rule, padding, model and optimizer. own way: each side as it is made.
+Kind = Literal["same work", "own way"]
 
 
 @dataclass
@@ -50,8 +52,7 @@ class Comparison:
     name: str
     peer: str  # what the table calls it
     setting: str  # what both sides do, and where they differ
-    # same work: the same rows, order rule, padding, model and optimizer. own way: each side as it is made.
-    kind: Literal["same work", "own way"]
+    kind: Kind
     commands: Callable[[Path, int], Commands]  # a run's empty folder, the seed -> (ours, the peer's)
     measurements: list[Measurement]
     needs: list[str] = field(default_factory=list)  # the arguments without which it is left out
@@ -227,6 +228,23 @@ def classifiers(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
 
     grouped, random = "group_by_length", "random"
     model = "BERT 4 × 128, batch 16, one epoch, the same initial weights and rows"
+    same: Kind = "same work"
+    own: Kind = "own way"
+    variants = [
+        ("classifier-random", same, random, random, False, "both pad to the longest of a batch, rows in random order"),
+        (
+            *("classifier-grouped", same, grouped, grouped, False),
+            "both pad to the longest of a batch and group by length; ours then shuffles the batches",
+        ),
+        (
+            *("classifier-unpadded", own, grouped, random, False),
+            "ours groups by length, run_glue.py draws at random (--pad_to_max_length False)",
+        ),
+        (
+            *("classifier-padded", own, grouped, random, True),
+            "ours groups by length, run_glue.py pads each row to 128, its default",
+        ),
+    ]
     return [
         Comparison(
             name,
@@ -242,24 +260,7 @@ def classifiers(args: argparse.Namespace, prepared: Path) -> list[Comparison]:
             needs=["run_glue", "classification", "bert_tokenizer"],
             before=offline_accuracy,
         )
-        for name, kind, ours_order, peer_order, pad, what in (
-            (
-                *("classifier-random", "same work", random, random, False),
-                "both pad to the longest of a batch, batches in random order",
-            ),
-            (
-                *("classifier-grouped", "same work", grouped, grouped, False),
-                "both pad to the longest of a batch and group by length; ours then shuffles the batches",
-            ),
-            (
-                *("classifier-unpadded", "own way", grouped, random, False),
-                "ours groups by length, run_glue.py draws at random (--pad_to_max_length False)",
-            ),
-            (
-                *("classifier-padded", "own way", grouped, random, True),
-                "ours groups by length, run_glue.py pads each row to 128, its default",
-            ),
-        )
+        for name, kind, ours_order, peer_order, pad, what in variants
     ]
 
 

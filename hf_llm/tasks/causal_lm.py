@@ -88,7 +88,8 @@ def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -
     """Token ids of each document, an end-of-text token after it, and the size of its text in words and UTF-8 bytes."""
     texts = batch["text"]
     backend = tokenizer.backend_tokenizer
-    # The library's own call, without the offsets and masks that transformers' wrapper makes: half the time.
+    # The library's own call, without the offsets and masks that transformers' wrapper makes. Of GPT-2's tokenizer, on
+    # one thread: 0.4 of the wrapper's time on short lines, 0.7 on one long document.
     ids = [encoding.ids for encoding in backend.encode_batch_fast(texts)]
     eos, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
     return {
