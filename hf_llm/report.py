@@ -26,8 +26,9 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
     for split in splits:
         if split == "train":
             continue
-        outcome = task.outcome(trainer, raw[split], splits[split])
+        outcome = task.outcome(trainer, raw[split], splits[split], split)
         metrics[split] = outcome.metrics
+        _log(trainer, split, outcome.metrics)
         for name, baseline in task.baseline_metrics(raw, split).items():
             metrics[f"{split}, {name}"] = baseline
         if outcome.predictions is not None and runs.is_main_process():
@@ -39,6 +40,22 @@ def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Spli
         except Exception:  # a run is not lost for want of a picture
             logger.warning("the pictures could not be drawn", exc_info=True)
     return metrics
+
+
+def _log(trainer: Any, split: str, metrics: Mapping[str, Any]) -> None:
+    """Log a split's final metrics: test as `test_…`, which trackers know, and validation, as `eval_…`, only where
+    the loss curve has no such point yet."""
+    state, prefix = trainer.state, split
+    if split == "validation":
+        best_is_earlier = trainer.args.load_best_model_at_end and state.best_global_step not in (
+            None,
+            state.global_step,
+        )
+        measured = any("eval_loss" in entry and entry["step"] == state.global_step for entry in state.log_history)
+        if best_is_earlier or measured:
+            return
+        prefix = "eval"
+    trainer.log({f"{prefix}_{name}": value for name, value in metrics.items() if isinstance(value, (int, float))})
 
 
 def _draw(trainer: Any, metrics: Mapping[str, Any], folder: Path) -> None:

@@ -131,12 +131,18 @@ class Task:
         """The class of the task's Trainer, and what it takes beside rows and tokenizer: the collator, …"""
         raise NotImplementedError
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
-        """What `trainer`, one of this task's, makes of a split, which `encoded` is `raw` encoded.
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
+        """Measure and predict a split with a trained model. `encoded` is `raw`, encoded.
+
+        Trainer's `predict` does it, never its `evaluate`: that would log the split as one more validation while
+        training, to the loss curve, the trackers, the notebook's table and the callbacks.
+
+        Args:
+            split: the name under which trackers get the metrics.
 
         Rows may lack what they are to be measured by: there are predictions then, and no metrics.
         """
-        return Outcome(unprefixed(trainer.evaluate(encoded)))
+        return Outcome(unprefixed(trainer.predict(encoded, metric_key_prefix=split).metrics, split))
 
     def predict(self, trainer: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterable[dict[str, Any]]:
         """A row for each of `rows`, which have nothing to be measured by. Nothing of them is kept on the disk."""
@@ -158,10 +164,10 @@ class Outcome:
     predictions: Iterable[dict[str, Any]] | None = None
 
 
-def unprefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """`eval_loss` -> `loss`; the speed of the evaluation is no metric of the model."""
+def unprefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """`test_loss` -> `loss`; the speed of the evaluation is no metric of the model."""
     speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
-    plain = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
+    plain = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items() if name != "epoch"}
     return {name: value for name, value in plain.items() if name not in speed}
 
 

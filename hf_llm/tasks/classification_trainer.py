@@ -85,11 +85,11 @@ class ClassificationTrainer(ExactTrainer):
         report = classification_report(classes, labels, self.labels, self.task.positive_label, self.task.metrics)
         return {"loss": float(np.mean(losses, dtype=np.float64)), **report}
 
-    def scores(self, encoded: Dataset) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    def scores(self, encoded: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
         """Classes (N,) and probabilities (N, C) of an encoded split, in the order of its raw rows, and its metrics."""
         self.keep_probabilities = True
         try:
-            output = self.predict(encoded, metric_key_prefix="eval")
+            output = self.predict(encoded, metric_key_prefix=split)
         finally:
             self.keep_probabilities = False
         order = np.argsort(np.asarray(encoded["row"]))

@@ -128,16 +128,16 @@ class QuestionAnswering(Task):
             return
         config.null_score_diff_threshold = self.null_score_diff_threshold or 0.0
         if self.null_score_diff_threshold is None and "validation" in splits:
-            found, metrics = trainer.answers(splits["validation"])
-            if "eval_best_f1_thresh" in metrics:
+            found, metrics = trainer.answers(splits["validation"], "validation")
+            if (best := "validation_best_f1_thresh") in metrics:
                 scores = [one.no_answer_score for one in found]
-                config.null_score_diff_threshold = amid(metrics["eval_best_f1_thresh"], scores)
+                config.null_score_diff_threshold = amid(metrics[best], scores)
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
-        found, metrics = trainer.answers(encoded)
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
+        found, metrics = trainer.answers(encoded, split)
         threshold = self.threshold(trainer.model)
         rows = (_prediction(row, answers, threshold) for row, answers in zip(raw, found, strict=True))
-        return Outcome(unprefixed(metrics), rows)
+        return Outcome(unprefixed(metrics, split), rows)
 
     def threshold(self, model: PreTrainedModel) -> float | None:
         """By how much no answer must be more likely than an answer; None where there is always one."""

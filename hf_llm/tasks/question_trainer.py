@@ -110,7 +110,7 @@ class QuestionTrainer(ExactTrainer):
             report |= {name: value for name, value in free.items() if name.startswith("best_")}
         return {"loss": float(loss), **report}
 
-    def answers(self, encoded: QuestionWindows) -> tuple[list[Found], dict[str, float]]:
+    def answers(self, encoded: QuestionWindows, split: str) -> tuple[list[Found], dict[str, float]]:
         """The answers to each question of an encoded split, in the order of its raw rows, and the metrics."""
-        output: Any = self.predict(encoded, metric_key_prefix="eval")  # type: ignore[arg-type]
+        output: Any = self.predict(encoded, metric_key_prefix=split)  # type: ignore[arg-type]
         return self._found(output.predictions), output.metrics or {}

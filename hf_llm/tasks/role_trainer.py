@@ -113,9 +113,9 @@ class RoleTrainer(TokenTrainer):
         loss = math.fsum(sums[:, 0]) / max(sums[:, 1].sum(), 1)
         return {"loss": loss, **self.measure(found, true, about[first, 1].tolist(), self.names)}  # type: ignore[call-arg, arg-type]
 
-    def readings(self, encoded: Any) -> tuple[dict[int, np.ndarray], dict[str, float]]:
+    def readings(self, encoded: Any, split: str) -> tuple[dict[int, np.ndarray], dict[str, float]]:
         """Example -> the class of each of its words; and the metrics."""
-        output: Any = self.predict(encoded, metric_key_prefix="eval")
+        output: Any = self.predict(encoded, metric_key_prefix=split)
         _, words, about = output.label_ids
         found = in_order(output.predictions[1], words, about[:, :1])
         return dict(zip(np.unique(about[:, 0]).tolist(), found, strict=True)), output.metrics or {}

@@ -152,13 +152,13 @@ class SemanticRoleLabelling(Task):
             report |= predicate_report([ours for ours, _ in verbs], [theirs for _, theirs in verbs])
         return report
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
         """Metrics with the predicates given; and for each row the arguments of its predicate, or where it has none
         given, of those that are found."""
         has_tags = "tags" in raw.column_names
         if has_tags:
             trainer.names = raw.features["tags"].feature.names
-        read, figures = trainer.readings(encoded)
+        read, figures = trainer.readings(encoded, split)
         given = raw["predicate"][:] if "predicate" in raw.column_names else [None] * len(raw)
         tags: list[dict[int, list[str]]] = [{} for _ in given]  # of each row: predicate -> tags
         found: list[tuple[int, int]] = []  # rows without a predicate, with those found
@@ -167,11 +167,11 @@ class SemanticRoleLabelling(Task):
                 tags[row][predicate] = [trainer.labels[tag] for tag in read[row]]
             elif (example := len(given) + row) in read:
                 found += [(row, verb) for verb in sorted(_verbs([trainer.labels[tag] for tag in read[example]]))]
-        for (row, predicate), own in zip(found, self._roles_of(found, trainer, raw), strict=True):
+        for (row, predicate), own in zip(found, self._roles_of(found, trainer, raw, split), strict=True):
             tags[row][predicate] = own
-        return Outcome(unprefixed(figures) if has_tags else {}, _predictions(raw, tags))
+        return Outcome(unprefixed(figures, split) if has_tags else {}, _predictions(raw, tags))
 
-    def _roles_of(self, found: Sequence[tuple[int, int]], trainer: Any, raw: Dataset) -> list[list[str]]:
+    def _roles_of(self, found: Sequence[tuple[int, int]], trainer: Any, raw: Dataset, split: str) -> list[list[str]]:
         """The second pass: the tags of each predicate that the first has found."""
         if not found:
             return []
@@ -179,7 +179,7 @@ class SemanticRoleLabelling(Task):
 
         words = raw["words"][:]
         rows = Dataset.from_dict({"words": [words[row] for row, _ in found], "predicate": [verb for _, verb in found]})
-        read, _ = trainer.readings(self.encode({"found": rows}, trainer.processing_class)["found"])
+        read, _ = trainer.readings(self.encode({"found": rows}, trainer.processing_class)["found"], split)
         return [[trainer.labels[tag] for tag in read[index]] for index in range(len(found))]
 
     def picture(self, prediction: dict[str, Any]) -> Any:

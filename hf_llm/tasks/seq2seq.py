@@ -164,12 +164,12 @@ class Seq2SeqTask(Task):
 
         return SequenceToSequenceTrainer
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
         """Texts that the model wrote, with what they are worth where the split has targets."""
-        texts, figures = trainer.texts(encoded)
+        texts, figures = trainer.texts(encoded, split)
         metrics: dict[str, Any] = {}
         if "target" in raw.column_names:
-            metrics = {**unprefixed(figures), **self.report(texts, raw["target"])}
+            metrics = {**unprefixed(figures, split), **self.report(texts, raw["target"])}
         return Outcome(metrics, _predictions(raw, texts))
 
 

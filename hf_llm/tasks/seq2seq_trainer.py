@@ -212,12 +212,12 @@ class SequenceToSequenceTrainer(ExactTrainer):
         rows = [row[row != IGNORE_INDEX].tolist() for row in generated]
         return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
-    def texts(self, encoded: Dataset) -> tuple[list[str], dict[str, float]]:
+    def texts(self, encoded: Dataset, split: str) -> tuple[list[str], dict[str, float]]:
         """What the model writes for each row of an encoded split, in the order of its raw rows, and the split's loss,
         perplexity and mean generated length (`gen_len`, in tokens)."""
         before, self.generates = self.generates, True
         try:
-            output = self.predict(cast(Any, encoded), metric_key_prefix="eval")
+            output = self.predict(cast(Any, encoded), metric_key_prefix=split)
         finally:
             self.generates = before
         texts = self.decoded(cast(np.ndarray, self._kept(output.predictions)[1]))

@@ -102,12 +102,12 @@ class TextClassification(Task):
 
         return ClassificationTrainer, {"task": self, "data_collator": Collator(tokenizer, model)}
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
         """Metrics with `confusion_matrix`: rows are the true classes, columns the predicted, both in id order."""
         from hf_llm.metrics import classification_report
 
-        classes, probabilities, figures = trainer.scores(encoded)
-        metrics = unprefixed(figures) if "label" in raw.column_names else {}
+        classes, probabilities, figures = trainer.scores(encoded, split)
+        metrics = unprefixed(figures, split) if "label" in raw.column_names else {}
         if metrics:
             metrics |= classification_report(classes, raw["label"], trainer.labels, metrics=["confusion_matrix"])
         return Outcome(metrics, _predictions(raw, classes, probabilities, trainer.labels))

@@ -102,14 +102,14 @@ class TokenClassification(Task):
 
         return TokenTrainer, {"measure": measure, "data_collator": WindowCollator(tokenizer)}
 
-    def outcome(self, trainer: Any, raw: Dataset, encoded: Any) -> Outcome:
+    def outcome(self, trainer: Any, raw: Dataset, encoded: Any, split: str = "test") -> Outcome:
         """Metrics, for classes with `confusion_matrix` (rows true, columns predicted, in id order)."""
         from hf_llm.metrics import classification_report
         from hf_llm.metrics.entities import mark_entities
 
-        found, figures = trainer.tags(encoded)
+        found, figures = trainer.tags(encoded, split)
         labels = trainer.labels
-        metrics = unprefixed(figures) if "tags" in raw.column_names else {}
+        metrics = unprefixed(figures, split) if "tags" in raw.column_names else {}
         if metrics and not mark_entities(labels):
             theirs = [tag for tags in raw["tags"] for tag in tags]
             ours = [int(tag) for tags in found for tag in tags]

@@ -104,9 +104,9 @@ class TokenTrainer(ExactTrainer):
         loss = math.fsum(np.ravel(losses)) / int((labels != IGNORE_INDEX).sum())
         return {"loss": loss, **self.measure(in_order(classes, words, rows), in_order(labels, words, rows))}
 
-    def tags(self, encoded: Any) -> tuple[list[np.ndarray], dict[str, float]]:
+    def tags(self, encoded: Any, split: str) -> tuple[list[np.ndarray], dict[str, float]]:
         """The classes of each sentence of an encoded split, in the order of its raw rows, and the metrics."""
-        output: Any = self.predict(encoded, metric_key_prefix="eval")
+        output: Any = self.predict(encoded, metric_key_prefix=split)
         _, words, rows = output.label_ids
         return in_order(output.predictions[1], words, rows), output.metrics or {}
 
