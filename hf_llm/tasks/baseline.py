@@ -1,9 +1,7 @@
-"""What a model should beat before anyone pays for it: TF-IDF with logistic regression or the nearest row, first
-sentences."""
+"""What a model should beat before anyone pays for it: TF-IDF with logistic regression or the nearest row."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -33,19 +31,3 @@ def nearest_rows(train_texts: Sequence[str], texts: Sequence[str], analyzer: Lit
     rows = 500  # at once, of (rows x train) likenesses
     parts = (vectorizer.transform(texts[start : start + rows]) @ known.T for start in range(0, len(texts), rows))
     return np.concatenate([np.asarray(part.todense()).argmax(axis=1) for part in parts])
-
-
-ABBREVIATIONS = r"(?<!\be\.g)(?<!\bi\.e)(?<!\bet al)(?<!\bvs)(?<!\bcf)(?<!\bFig)(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)"
-SENTENCE_END = re.compile(rf"(?:{ABBREVIATIONS}\.|[!?])[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*|\n+")
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, by their punctuation, English and Chinese; a line's end is one, too."""
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    parts = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
-    return [part for part in parts if part]
-
-
-def first_sentences(text: str, count: int) -> str:
-    """Its first `count` sentences, as they stand."""
-    return " ".join(sentences(text)[:count])

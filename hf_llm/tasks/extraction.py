@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hf_llm.tasks.baseline import sentences
 from hf_llm.tasks.sampling import IGNORE_INDEX
+from hf_llm.tasks.sentences import sentences
 from hf_llm.tasks.seq2seq import Seq2SeqTask, target_ids
 from hf_llm.tasks.seq2seq_trainer import Collator, SequenceToSequenceTrainer, model_inputs
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*\s*")
-
 
 @dataclass
 class QuestionAnswering(Task):
@@ -70,13 +68,14 @@ class QuestionAnswering(Task):
         if not self.baseline:
             return {}
         from hf_llm.metrics.question_answering import question_answering_report
+        from hf_llm.tasks.sentences import sentences
 
         rows = raw[split]
         references = [answers["text"] for answers in rows["answers"]]
-        sentences = [SENTENCE.findall(context) or [context] for context in rows["context"]]
-        pairs = zip(sentences, rows["question"], strict=True)
+        cut = [sentences(context) or [context] for context in rows["context"]]
+        pairs = zip(cut, rows["question"], strict=True)
         found = {
-            "first sentence": [first for first, *_ in sentences],
+            "first sentence": [first for first, *_ in cut],
             "most like the question": [_most_like(these, question, self.language) for these, question in pairs],
         }
         return {

@@ -41,7 +41,7 @@ class Summarization(Seq2SeqTask):
     def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
         if self.baseline is None:
             return {}
-        from hf_llm.tasks.baseline import first_sentences
+        from hf_llm.tasks.sentences import first_sentences
 
         texts = [first_sentences(text, self.baseline) for text in raw[split]["source"]]
         return {f"first {self.baseline}": self.report(texts, raw[split]["target"])}

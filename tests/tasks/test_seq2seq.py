@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from hf_llm import compose, evaluate, predict, train
 from hf_llm.config import InputError
 from hf_llm.metrics.text_generation import generation_report
-from hf_llm.tasks.baseline import first_sentences, nearest_rows, sentences
+from hf_llm.tasks.baseline import nearest_rows
+from hf_llm.tasks.sentences import first_sentences, sentences
 
 ENCODER_DECODERS = ("t5", "bart", "marian")
 CAUSAL = ("gpt2", "rnn", "fnn")
