@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from hf_llm.config import declared
 from hf_llm.config.generation import check_settings
-from hf_llm.config.known import ANY_NUMBER, COUNT, DERIVED_MODEL_KEYS, RANGES, REFUSED, RENAMED, SIZES
+from hf_llm.config.known import ANY_NUMBER, DERIVED_MODEL_KEYS, OPTIONS, RANGES, REFUSED, RENAMED, model_range
 from hf_llm.config.schema import (
     CardConfig,
     DataConfig,
@@ -52,13 +52,14 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
     mistakes = list(known_mistakes)
     annotations = {field.name for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     values = _dataclass(schema, composed, "", mistakes)
+    strict = values.get("format") != 1  # a run of that time keeps the numbers that were taken then
     if isinstance(trainer := values.get("trainer", {}), dict):
-        _trainer(trainer, mistakes)
+        _trainer(trainer, mistakes, strict)
     if isinstance(task := values.get("task", {}), dict):
-        _task(task, mistakes, required=schema.__name__ == "TrainConfig")
+        _task(task, mistakes, strict, required=schema.__name__ == "TrainConfig")
     check_settings(values, mistakes)
     if isinstance(values.get("model"), ModelConfig):
-        _model(values["model"], mistakes)
+        _model(values["model"], mistakes, strict)
     if values.get("early_stopping_patience") and not mistakes and trainer.get("eval_strategy", "no") == "no":
         mistakes.append("early_stopping_patience: nothing is measured while training; set trainer.eval_strategy=epoch")
     if schema.__name__ in ("EvaluateConfig", "PredictConfig", "RerunConfig"):
@@ -68,7 +69,7 @@ def check(composed: Mapping[str, Any], schema: type[Schema], known_mistakes: Ite
         _one_model(values, mistakes)
     mistakes += [line for key, line in NEEDED.get(schema.__name__, {}).items() if not values.get(key)]
     if mistakes:
-        raise InputError(message(mistakes))
+        raise InputError(message(list(dict.fromkeys(mistakes))))
     cfg = schema(**values)
     if isinstance(cfg, TrainConfig):
         _settle(cfg)
@@ -107,24 +108,33 @@ def _dataclass(cls: type, given: Mapping[str, Any], prefix: str, mistakes: list[
     return values
 
 
-def _typed(annotation: str, value: Any, key: str, mistakes: list[str]) -> Any:
-    return typed(annotation, value, key, mistakes, RANGES.get(key, ANY_NUMBER))
+def _typed(annotation: str, value: Any, key: str, mistakes: list[str], strict: bool = True) -> Any:
+    return typed(annotation, value, key, mistakes, RANGES.get(key, ANY_NUMBER) if strict else ANY_NUMBER)
 
 
-def _trainer(trainer: dict[str, Any], mistakes: list[str]) -> None:
+def _trainer(trainer: dict[str, Any], mistakes: list[str], strict: bool) -> None:
     fields = declared.trainer_fields()
     for key, value in trainer.items():
         if key in REFUSED and value not in REFUSED[key][0]:
             mistakes.append(f"trainer.{key}: {REFUSED[key][1]}")
         elif key in fields:
-            trainer[key] = _typed(fields[key], value, f"trainer.{key}", mistakes)
+            trainer[key] = _typed(fields[key], value, f"trainer.{key}", mistakes, strict)
+            options = declared.trainer_choices().get(key) or OPTIONS.get(f"trainer.{key}")
+            given = trainer[key] if isinstance(trainer[key], list) else [trainer[key]]
+            for wrong in given if options and strict and LEFT_OPEN not in given else ():
+                if wrong not in options:
+                    mistakes.append(f"trainer.{key}: {not_an_option(wrong, map(_as_yaml, options))}")
         elif key in RENAMED:
             mistakes.append(f"trainer.{key}: transformers 5 has no such argument; write {RENAMED[key]}")
         else:
             mistakes.append(unknown(key, fields, "trainer."))
 
 
-def _task(task: dict[str, Any], mistakes: list[str], *, required: bool) -> None:
+def _as_yaml(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+
+
+def _task(task: dict[str, Any], mistakes: list[str], strict: bool, *, required: bool) -> None:
     name = task.get("name")
     if name is None:
         if required:
@@ -136,14 +146,15 @@ def _task(task: dict[str, Any], mistakes: list[str], *, required: bool) -> None:
     fields = declared.task_fields(name)
     for key, value in task.items():
         if key in fields:
-            task[key] = _typed(fields[key], value, f"task.{key}", mistakes)
+            task[key] = _typed(fields[key], value, f"task.{key}", mistakes, strict)
         else:
             mistakes.append(unknown(key, fields, "task.") + f" (task.name={name})")
 
 
-def _model(model: ModelConfig, mistakes: list[str]) -> None:
+def _model(model: ModelConfig, mistakes: list[str], strict: bool) -> None:
     for key, value in model.config.items() if isinstance(model.config, dict) else ():
-        if key in SIZES and isinstance(value, (int, float)) and (wrong := COUNT.wrong(value)):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and strict and (wrong := model_range(key).wrong(value)):
             mistakes.append(f"model.config.{key}: {value!r} {wrong}")
     if not model.arch and not model.pretrained and not any(line.startswith("model.") for line in mistakes):
         mistakes.append("model: neither arch nor pretrained; choose one, as in model=gpt2 or model.pretrained=FOLDER")

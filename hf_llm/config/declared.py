@@ -76,6 +76,22 @@ def trainer_options() -> dict[str, list[str]]:
 
 
 @lru_cache
+def trainer_choices() -> dict[str, list[Any]]:
+    """Fields of `TrainingArguments` -> the values that their metadata lists, with None where it is the default."""
+    choices = {}
+    for node in _classes(transformers_folder() / "training_args.py")["TrainingArguments"].body:
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        given = {word.arg: word.value for word in getattr(node.value, "keywords", [])}
+        metadata = given.get("metadata")
+        for key, value in zip(getattr(metadata, "keys", []), getattr(metadata, "values", []), strict=True):
+            if isinstance(key, ast.Constant) and key.value == "choices" and isinstance(value, ast.List):
+                optional = [None] if "None" in ast.unparse(node.annotation) else []
+                choices[node.target.id] = [*ast.literal_eval(value), *optional]
+    return choices
+
+
+@lru_cache
 def generation_fields() -> dict[str, str]:
     """`GenerationConfig`: field name -> annotation; its `__init__` has the names, only its docstring the types."""
     cls = _classes(transformers_folder() / "generation" / "configuration_utils.py")["GenerationConfig"]

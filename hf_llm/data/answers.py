@@ -20,6 +20,7 @@ UNKNOWN = -1  # where an answer begins whose text is not found
 NO_ANSWERS = "no {text: [...], answer_start: [...]}"
 UNEVEN = "another number of texts than of answer_start"
 EMPTY = "an empty answer"
+NEGATIVE = "an answer_start below 0 (leave it out, or give -1, where the place is not known)"
 
 
 def flat(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
@@ -113,6 +114,8 @@ def _answers(value: Any) -> dict[str, list[Any]] | str:
         return UNEVEN
     if not all(text.strip() for text in texts):
         return EMPTY
+    if any(start is not None and start < UNKNOWN for start in starts):
+        return NEGATIVE
     return {"text": texts, "answer_start": [UNKNOWN if start is None else start for start in starts]}
 
 

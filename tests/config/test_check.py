@@ -5,6 +5,7 @@ from transformers import AutoConfig, GenerationConfig, GPT2Config, TrainingArgum
 
 from hf_llm import InputError, compose
 from hf_llm.config import TrainConfig, check, declared
+from hf_llm.config.known import OPTIONS, RANGES
 
 DEFAULTS = GenerationConfig._get_default_generation_params()
 
@@ -167,3 +168,59 @@ def test_a_folder_of_ones_own_joins_the_groups(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("files: {train: mine.csv}\n")
     assert compose("data=mine", config_dir=str(tmp_path)).data.files == {"train": "mine.csv"}
+
+
+def numbers(fields):
+    """Those fields that hold a number."""
+    return [name for name, kind in fields.items() if {"int", "float"} & set(kind.replace("|", " ").split())]
+
+
+def test_every_number_of_the_trainer_and_of_a_task_has_a_range():
+    assert [name for name in numbers(declared.trainer_fields()) if f"trainer.{name}" not in RANGES] == []
+    signed = {"null_score_diff_threshold"}  # a difference of two scores
+    options = {name for task in declared.tasks() for name in numbers(declared.task_fields(task))}
+    assert {name for name in options if f"task.{name}" not in RANGES} == signed
+
+
+def test_the_choices_that_transformers_lists_in_its_source_are_known():
+    read = declared.trainer_choices()
+    for field in dataclasses.fields(TrainingArguments):
+        if choices := field.metadata.get("choices"):
+            known = read.get(field.name) or OPTIONS[f"trainer.{field.name}"]
+            assert {one for one in known if one is not None} == set(choices)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("trainer.num_train_epochs=-3", "-3 is too small; it is above 0"),
+        ("trainer.max_steps=-7", "-7 is too small; it is at least 1; -1 leaves it to trainer.num_train_epochs"),
+        ("trainer.adam_beta2=1", "1 is too large; it is below 1"),
+        ("trainer.max_grad_norm=-1", "-1 is too small; it is at least 0; 0 clips nothing"),
+        ("trainer.save_total_limit=0", "0 is too small; it is at least 1; null keeps all checkpoints"),
+        ("trainer.ddp_backend=glo", "'glo' is not one of nccl, .*, null; did you mean gloo?"),
+        ("trainer.log_level=loud", "'loud' is not one of detail, debug, info"),
+        ("trainer.include_for_metrics=[losses]", "'losses' is not one of inputs, loss"),
+        ("trainer.include_num_input_tokens_seen=some", "'some' is not one of true, false, all"),
+        ("model.config.resid_pdrop=1.5", "1.5 is too large; it is at most 1"),
+        ("model.config.initializer_range=-1", "-1 is too small; it is at least 0"),
+        ("data.validation_fraction=1", "1 is too large; it is below 1"),
+    ],
+)
+def test_a_number_or_word_that_cannot_be_is_refused_with_what_would_be_right(value, message):
+    with pytest.raises(InputError, match=f"^{value.partition('=')[0]}: {message}"):
+        compose("data.files.train=x.txt", value)
+
+
+@pytest.mark.parametrize(
+    "value", ["max_steps=-1", "eval_steps=null", "save_total_limit=null", "ddp_backend=null", "max_grad_norm=0"]
+)
+def test_what_means_unset_is_taken(value):
+    compose("data.files.train=x.txt", f"trainer.{value}")
+
+
+def test_a_run_of_the_first_format_keeps_what_was_taken_then():
+    old = {"task": {"name": "causal_lm"}, "model": {"arch": "gpt2"}, "trainer": {"save_total_limit": 0}}
+    with pytest.raises(InputError, match="save_total_limit: 0 is too small"):
+        check(old, TrainConfig)
+    assert check({**old, "format": 1}, TrainConfig).trainer["save_total_limit"] == 0
