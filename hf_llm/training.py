@@ -111,12 +111,16 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
 
     from hf_llm import data, models, preflight, report, tasks
     from hf_llm import tokenizer as tokenizers
+    from hf_llm.preflight import unused
     from hf_llm.tasks.arguments import complaints_as_input_errors
     from hf_llm.tasks.base import held_out_in_memory, texts_of
 
     transformers_logging.disable_progress_bar()  # of writing weight files; Trainer's and the Hub's bars stay
     task = tasks.get(cfg.task, cfg.model)
     args = task.arguments(cfg.trainer, folder)
+    if runs.is_main_process():
+        for line in unused.options(cfg, args, task):
+            logger.warning("no effect: %s", line)
     if args.disable_tqdm:
         datasets.disable_progress_bars()  # of reading and tokenising
     set_seed(args.seed)  # before any weight exists

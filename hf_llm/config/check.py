@@ -119,15 +119,20 @@ def _trainer(trainer: dict[str, Any], mistakes: list[str], strict: bool) -> None
             mistakes.append(f"trainer.{key}: {REFUSED[key][1]}")
         elif key in fields:
             trainer[key] = _typed(fields[key], value, f"trainer.{key}", mistakes, strict)
-            options = declared.trainer_choices().get(key) or OPTIONS.get(f"trainer.{key}")
-            given = trainer[key] if isinstance(trainer[key], list) else [trainer[key]]
-            for wrong in given if options and strict and LEFT_OPEN not in given else ():
-                if wrong not in options:
-                    mistakes.append(f"trainer.{key}: {not_an_option(wrong, map(_as_yaml, options))}")
+            if strict:
+                _choices(key, trainer[key], mistakes)
         elif key in RENAMED:
             mistakes.append(f"trainer.{key}: transformers 5 has no such argument; write {RENAMED[key]}")
         else:
             mistakes.append(unknown(key, fields, "trainer."))
+
+
+def _choices(key: str, value: Any, mistakes: list[str]) -> None:
+    """An argument whose type is text, or a list, and whose values are a few words all the same."""
+    options = declared.trainer_choices().get(key) or OPTIONS.get(f"trainer.{key}")
+    for one in value if isinstance(value, list) else [value]:
+        if options and one not in (*options, LEFT_OPEN):
+            mistakes.append(f"trainer.{key}: {not_an_option(one, map(_as_yaml, options))}")
 
 
 def _as_yaml(value: Any) -> str:

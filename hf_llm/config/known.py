@@ -33,6 +33,7 @@ RENAMED = {
 }
 # Arguments that cannot be: the values that say nothing, and the reason.
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "batch_eval_metrics": ((False, None), "the metrics are over all rows, so it stays false"),
     "eval_do_concat_batches": ((True, None), "the metrics are over all rows, so it stays true"),
     "hub_always_push": ((False, None), "the model goes up once, when its metrics and card are written"),
     "hub_revision": ((None,), "the model goes up to the main branch"),

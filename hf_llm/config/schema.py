@@ -42,7 +42,7 @@ class DataConfig:
     limits: dict[str, int] = field(default_factory=dict)  # {train: 1000}: the first rows of a split
     bad_rows: Literal["error", "skip"] = "error"  # skip: leave out rows with null text or label, and say which
     streaming: bool = False  # read and check rows as training goes, for corpora larger than the memory or the disk
-    num_proc: int | None = None  # processes for reading and tokenising
+    num_proc: int | None = None  # processes that prepare a dataset of the Hub
 
 
 @dataclass

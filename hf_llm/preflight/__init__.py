@@ -103,7 +103,7 @@ def look(
     with torch.device("meta"):
         model = sketch()
     size = min(args.per_device_train_batch_size, train.items or args.per_device_train_batch_size)
-    needs, optimizer = _memory(cfg, args, model, sketch, size, longest, is_language_model=blocks)
+    needs, optimizer = _memory(cfg, args, model, sketch, size, longest, task.auto_model, is_language_model=blocks)
     space = disk.of(args, plan, tokenizer, _saved_bytes(model), optimizer or 0, folder)
     result = Findings(
         unit=task.unit,
@@ -133,6 +133,7 @@ def _memory(
     sketch: partial[PreTrainedModel],
     size: int,
     longest: int,
+    auto_model: str,
     is_language_model: bool,
 ) -> tuple[memory.Memory, int | None]:
     """The estimate for a device, and the size of the optimizer's state as a checkpoint has it."""
@@ -140,7 +141,12 @@ def _memory(
     weights = sum(parameter.nbytes for parameter in model.parameters())
     gradients = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     optimizer = memory.optimizer_bytes(model, args)
-    fused = cfg.model.fused_loss and not args.label_smoothing_factor and shares.weights == 1
+    fused = (
+        cfg.model.fused_loss
+        and auto_model == "AutoModelForCausalLM"
+        and not (args.label_smoothing_factor or args.torch_compile)
+        and shares.weights == 1
+    )
     if args.world_size > 1 and not shares.words:
         gradients *= 2  # DistributedDataParallel has buckets to exchange them in
     needs = memory.Memory(

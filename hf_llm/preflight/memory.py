@@ -107,7 +107,7 @@ def activation_bytes(
         numbers = next((count for kind, count in RECURRENT.items() if isinstance(module, kind)), 0)
         inside += numbers * output[0].nbytes if isinstance(output[0], torch.Tensor) else 0
 
-    kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    kind = precision(args)
     try:
         with FakeTensorMode(), torch.device("cpu" if args.device.type == "cpu" else args.device):  # no cpu:0
             model = sketch().train()
@@ -132,6 +132,14 @@ def activation_bytes(
         return None
 
 
+def precision(args: TrainingArguments) -> torch.dtype | None:
+    """What a step computes in, by the trainer's arguments or else the launcher's word; None for the weights' own."""
+    name = "bf16" if args.bf16 else "fp16" if args.fp16 else os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if name == "fp16" and args.device.type == "cpu":
+        return None  # accelerate leaves it out
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(name))
+
+
 def loss_bytes(model: PreTrainedModel, args: TrainingArguments, tokens: int, fused: bool) -> int:
     """The loss of a causal language model on `tokens` tokens at once: logits, softmax and gradient in float32. Where
     it is fused, of some rows, on a CPU in one place, with the gradients of the output weights and hidden states."""
@@ -142,7 +150,7 @@ def loss_bytes(model: PreTrainedModel, args: TrainingArguments, tokens: int, fus
     held = rows_at_once(tokens, vocabulary) if fused else tokens
     if held == tokens:
         return 3 * 4 * tokens * vocabulary
-    copies = 3 if args.bf16 or args.fp16 else 1 if args.device.type == "cpu" else 2
+    copies = 3 if precision(args) else 1 if args.device.type == "cpu" else 2
     return copies * 4 * held * vocabulary + 4 * channels * (vocabulary + tokens)
 
 

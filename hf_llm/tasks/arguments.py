@@ -28,6 +28,7 @@ def training_arguments(settings: Mapping[str, Any]) -> TrainingArguments:
         InputError: naming the key that cannot be used, and what would be right.
     """
     from transformers import TrainingArguments
+    from transformers.utils import is_liger_kernel_available
 
     for key in FILES:
         _check_file(key, settings.get(key))
@@ -35,6 +36,12 @@ def training_arguments(settings: Mapping[str, Any]) -> TrainingArguments:
         _check_deepspeed()
     with complaints_as_input_errors():
         args = TrainingArguments(**settings)
+    if args.dataloader_persistent_workers and not args.dataloader_num_workers:
+        raise InputError(
+            "trainer.dataloader_persistent_workers=true: there are no workers; give trainer.dataloader_num_workers"
+        )
+    if args.use_liger_kernel and not is_liger_kernel_available():
+        raise InputError("trainer.use_liger_kernel=true: needs the package liger-kernel; `pip install liger-kernel`")
     _try_optimizer(args)
     _try_trackers(args)
     return args

@@ -11,6 +11,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_llm.config import InputError
 from hf_llm.models.fused_loss import auxiliary_loss
 from hf_llm.tasks.finite_trainer import FiniteTrainer
 from hf_llm.tasks.sampling import (
@@ -40,6 +41,11 @@ class ExactTrainer(FiniteTrainer):
     """
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
+        if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+            raise InputError(
+                f"trainer.activation_checkpointing=true: a {model.config.model_type} cannot do it; "
+                "leave it out, or lower trainer.per_device_train_batch_size"
+            )
         super().__init__(model, args, **kwargs)
         self.fused = fused
         self.evaluated: Any = None  # the encoded split that is being so
