@@ -103,7 +103,12 @@ def look(
     with torch.device("meta"):
         model = sketch()
     size = min(args.per_device_train_batch_size, train.items or args.per_device_train_batch_size)
-    needs, optimizer = _memory(cfg, args, model, sketch, size, longest, task.auto_model, is_language_model=blocks)
+    predicted = longest  # tokens of an item whose logits the loss holds
+    if model.config.is_encoder_decoder:
+        predicted = min(longest, getattr(task, "max_target_length", longest))
+    elif not (blocks or task.auto_model == "AutoModelForCausalLM"):
+        predicted = 0  # a class an item, or a few a token
+    needs, optimizer = _memory(cfg, args, model, sketch, size, longest, task.auto_model, predicted)
     space = disk.of(args, plan, tokenizer, _saved_bytes(model), optimizer or 0, folder)
     result = Findings(
         unit=task.unit,
@@ -134,7 +139,7 @@ def _memory(
     size: int,
     longest: int,
     auto_model: str,
-    is_language_model: bool,
+    predicted: int,
 ) -> tuple[memory.Memory, int | None]:
     """The estimate for a device, and the size of the optimizer's state as a checkpoint has it."""
     shares = memory.shares(args)
@@ -154,7 +159,7 @@ def _memory(
         gradients=gradients // shares.gradients,
         optimizer=None if optimizer is None else optimizer // shares.optimizer,
         activations=memory.activation_bytes(sketch, args, size, longest),
-        loss=memory.loss_bytes(model, args, size * longest, fused) if is_language_model else 0,
+        loss=memory.loss_bytes(model, args, size * predicted, fused) if predicted else 0,
         device="cpu" if args.device.type == "cpu" else str(args.device),
         available=memory.available(args.device),
         sharded=shares.words,

@@ -141,7 +141,7 @@ def precision(args: TrainingArguments) -> torch.dtype | None:
 
 
 def loss_bytes(model: PreTrainedModel, args: TrainingArguments, tokens: int, fused: bool) -> int:
-    """The loss of a causal language model on `tokens` tokens at once: logits, softmax and gradient in float32. Where
+    """The loss of a model that predicts `tokens` tokens at once: logits, softmax and gradient in float32. Where
     it is fused, of some rows, on a CPU in one place, with the gradients of the output weights and hidden states."""
     from hf_llm.models.fused_loss import rows_at_once
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import classifier, language_model, masked_language_model, tagger, write_text
+from toys import classifier, language_model, masked_language_model, tagger, translator, write_text
 
 from hf_llm import InputError, compose, tasks, train
 from hf_llm.models import rnn
@@ -102,6 +102,23 @@ def test_preflight_counts_a_fused_loss_only_where_the_loss_is_fused(tmp_path, mo
     assert estimate(monkeypatch, [*language_model(tmp_path), "trainer.torch_compile=true"]).loss == 0
     assert estimate(monkeypatch, [*language_model(tmp_path), "trainer.label_smoothing_factor=0.1"]).loss == 0
     assert estimate(monkeypatch, masked_language_model(tmp_path)).loss == 0
+
+
+@pytest.mark.parametrize("arch", ["t5", "gpt2"])
+def test_preflight_counts_the_logits_of_the_targets_of_a_translation(tmp_path, monkeypatch, arch):
+    from hf_llm import preflight
+
+    found = []
+    monkeypatch.setattr(preflight, "say", lambda findings, *rest: found.append(findings))
+    train(compose(*translator(tmp_path, arch, preflight="only", **{"model.fused_loss": "false"})))
+    (findings,) = found
+    longest = findings.splits["train"].lengths.percentiles[-1]
+    tokens = 4 * (min(12, longest) if arch == "t5" else longest)
+    assert findings.memory.loss == 3 * 4 * tokens * findings.vocabulary > 0
+
+
+def test_preflight_counts_no_logits_of_a_classifier(tmp_path, monkeypatch):
+    assert estimate(monkeypatch, classifier(tmp_path)).loss == 0
 
 
 def test_preflight_counts_the_launchers_precision(tmp_path, monkeypatch):
