@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_llm import runs
+from hf_llm import learnt, runs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,16 +20,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def final(trainer: Trainer, task: Task, raw: Mapping[str, Dataset], splits: Splits, folder: Path) -> dict[str, Any]:
-    """Evaluate every split that was not trained on; write predictions, then metrics.json, then the pictures."""
+def final(
+    trainer: Trainer,
+    task: Task,
+    raw: Mapping[str, Dataset],
+    splits: Splits,
+    folder: Path,
+    usual_rate: float,
+) -> dict[str, Any]:
+    """Evaluate every split that was not trained on; write predictions, then metrics.json, then the pictures.
+
+    Args:
+        usual_rate: the learning rate that suits the model.
+    """
     metrics: dict[str, Any] = {"train": training_metrics(trainer)}
     for split in splits:
         if split == "train":
             continue
+        trainer.keeps = splits[split]  # type: ignore[attr-defined]
         outcome = task.outcome(trainer, raw[split], splits[split], split)
-        metrics[split] = outcome.metrics
+        baselines = task.baseline_metrics(raw, split)
         _log(trainer, split, outcome.metrics)
-        for name, baseline in task.baseline_metrics(raw, split).items():
+        beside = learnt.judged(trainer, task, raw, splits, split, outcome, baselines, usual_rate)
+        metrics[split] = outcome.metrics | beside
+        for name, baseline in baselines.items():
             metrics[f"{split}, {name}"] = baseline
         if outcome.predictions is not None and runs.is_main_process():
             runs.write(folder / runs.of_split("predictions.jsonl", split), json_lines(outcome.predictions))

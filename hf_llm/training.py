@@ -22,7 +22,7 @@ from hf_llm import (
     publishing,
     runs,
 )
-from hf_llm.config import FORMAT, InputError, TrainConfig
+from hf_llm.config import FORMAT, InputError, TrainConfig, defaults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
@@ -109,7 +109,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     from transformers import IntervalStrategy, set_seed
     from transformers import logging as transformers_logging
 
-    from hf_llm import data, models, preflight, report, tasks
+    from hf_llm import data, learnt, models, preflight, report, tasks
     from hf_llm import tokenizer as tokenizers
     from hf_llm.preflight import unused
     from hf_llm.tasks.arguments import complaints_as_input_errors
@@ -156,7 +156,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
             tokenizer,
             fused=cfg.model.fused_loss,
             skip_nonfinite=cfg.nonfinite_loss == "skip",
-            callbacks=_callbacks(cfg),
+            callbacks=[*_callbacks(cfg), learnt.FlatLoss(lambda: task.chance_loss(splits["train"], tokenizer))],
         )
     console.one_voice(trainer)
 
@@ -169,7 +169,8 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     task.settle(trainer, raw, splits)
     runs.save_model(trainer, folder)
     _record(folder, trainer, raw, splits, read)
-    metrics = report.final(trainer, task, raw, splits, folder)
+    usual_rate = defaults.usual(cfg).settings["learning_rate"]
+    metrics = report.final(trainer, task, raw, splits, folder, usual_rate)
     publishing.write_card(cfg, folder)
     publishing.publish(cfg, folder)
     return Run(folder, metrics, model, tokenizer, trainer)

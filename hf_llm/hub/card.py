@@ -181,7 +181,14 @@ class _Card:
             for name in names
             if name not in single and any(_is_scalar(self.metrics[column].get(name)) for column in columns)
         ]
+        for column in columns:
+            for warning in self.metrics[column].get("warnings") or ():
+                yield self.say("warning", text=cell(str(warning)))
         yield table([self.words["metric"], *map(cell, columns)], rows)
+        for split, values in _measured(self.metrics):
+            if scores := (values.get("chance") or {}).get("scores"):
+                known = ", ".join(f"{code(str(name))} {number(value)}" for name, value in scores.items())
+                yield self.say("chance", split=cell(split), scores=known)
         for split, values in _measured(self.metrics):
             if "confusion_matrix" in values:
                 yield from self.classes(split, values["confusion_matrix"], labels)

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hf_llm.config import InputError
 
 BLEU = ("bleu", "chrf")
@@ -114,12 +116,24 @@ def _rouge(
     stemmer: bool,
 ) -> dict[str, float]:
     """Mean F1. rougeLsum takes lines for sentences, as rouge_score does; without line ends it is rougeL."""
+    scores = rouge_of_rows(predictions, references, metrics, language, stemmer)
+    return {
+        name: 100 * math.fsum(column) / len(column) if len(column) else math.nan
+        for name, column in zip(metrics, scores.T, strict=True)
+    }
+
+
+def rouge_of_rows(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[str],
+    language: str | None,
+    stemmer: bool,
+) -> np.ndarray:
+    """The F1 of each text, from 0 to 1, (N, metrics)."""
     from rouge_score.rouge_scorer import RougeScorer
 
     tokenizer = CharacterTokenizer() if _code(language) in UNSPACED else None
-    scorer = RougeScorer(metrics, use_stemmer=stemmer and _code(language) in ("", "en"), tokenizer=tokenizer)
+    scorer = RougeScorer(list(metrics), use_stemmer=stemmer and _code(language) in ("", "en"), tokenizer=tokenizer)
     scores = [scorer.score_multi(list(row), text) for row, text in zip(references, predictions, strict=True)]
-    return {
-        name: 100 * math.fsum(score[name].fmeasure for score in scores) / len(scores) if scores else math.nan
-        for name in metrics
-    }
+    return np.array([[score[name].fmeasure for name in metrics] for score in scores]).reshape(-1, len(metrics))

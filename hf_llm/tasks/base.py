@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
+
 BERT_TOKENS = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
@@ -37,6 +39,8 @@ class Task:
     columns: ClassVar[Mapping[str, str]]  # canonical column -> text, label, or either with "?" where optional
     sample_by: ClassVar[str]  # what a text file holds one of per line, paragraph or document
     special_tokens: ClassVar[Mapping[str, str]]  # what a tokenizer trained for the task must have
+    chance: ClassVar[Mapping[str, str]]  # metric -> what it is compared with: a rule that knows nothing of the input
+    principal: ClassVar[tuple[str, ...]]  # higher is better; by the first that is reported a baseline is compared
     target: ClassVar[str | None] = None  # the canonical column that is to be predicted, where there is one
     has_classes: ClassVar[bool] = False  # whether it holds classes
     predicts: ClassVar[bool] = True  # whether `predict` has a row to write for each input row
@@ -87,6 +91,21 @@ class Task:
     def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
         """Something simple's name -> its metrics on a split, to report beside the model's; {} for none."""
         return {}
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """What the rules of `chance` score on a split, and row by row how much better the model is.
+
+        Args:
+            trainer: has kept what its evaluation of `encoded` gave of each row (`ExactTrainer.kept`).
+            outcome: of the split.
+            train: the encoded train split.
+        """
+        raise NotImplementedError
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        """The loss of the encoded train split for a model that knows nothing of its input; None where that is not
+        known, as of a stream."""
+        raise NotImplementedError
 
     def labels(self, raw: Mapping[str, Dataset]) -> list[str] | None:
         """The names of the classes, in id order; None where the task has none."""
@@ -162,6 +181,7 @@ class Outcome:
     metrics: dict[str, Any]
     # one for each raw row, in order, made when asked for and by one process; None where a split has none to keep
     predictions: Iterable[dict[str, Any]] | None = None
+    texts: list[str] | None = None  # what the model wrote or answered of each raw row, where it does
 
 
 def unprefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import Fitting, Splits, Task, encode_cached, tokenizer_key
+from hf_llm.tasks.base import Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+    from hf_llm.metrics.chance import Chance
 
 
 @dataclass
@@ -32,6 +34,9 @@ class CausalLM(Task):
     predicts: ClassVar[bool] = False
     unit: ClassVar[str] = "blocks"
     special_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
+
+    chance: ClassVar[Mapping[str, str]] = {"loss": "the token frequencies of train"}
+    principal: ClassVar[tuple[str, ...]] = ()  # there is no baseline
 
     block_size: int = 256  # tokens the model sees at once
     carry_state: bool = False  # train an RNN or FNN from the state that the block before left
@@ -82,6 +87,23 @@ class CausalLM(Task):
             if "train" in splits:
                 streams.check_layout(args)
         return LanguageModelTrainer, {"data_collator": collate, "carry_state": self.carry_state}
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """Block by block; nothing of a streamed train split, whose tokens nobody has counted."""
+        from hf_llm.metrics.chance import Chance
+        from hf_llm.tasks.unigrams import Unigrams
+
+        unigrams = Unigrams.of_blocks(train, trainer.processing_class)
+        if unigrams is None:
+            return Chance()
+        losses, tokens = trainer.kept
+        return unigrams.compared(losses, tokens[:, 0], (block["shift_labels"] for block in encoded))
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        from hf_llm.tasks.unigrams import Unigrams
+
+        unigrams = Unigrams.of_blocks(train, tokenizer)
+        return None if unigrams is None else unigrams.own_loss
 
 
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:

@@ -49,6 +49,8 @@ class ExactTrainer(FiniteTrainer):
         super().__init__(model, args, **kwargs)
         self.fused = fused
         self.evaluated: Any = None  # the encoded split that is being so
+        self.keeps: Any = None  # the encoded split of whose next evaluation is `kept` what there was of each row
+        self.kept: Any = None  # (predictions, label_ids), as compute_metrics has them
         self.model_accepts_loss_kwargs = True  # so that Trainer counts the items
         self.loss_is_scaled_for_ga = True
         if args.world_size > 1 and not args.average_tokens_across_devices:
@@ -173,7 +175,10 @@ class ExactTrainer(FiniteTrainer):
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         self.evaluated = getattr(dataloader.dataset, "rows", dataloader.dataset)  # without those that fill up
-        return super().evaluation_loop(dataloader, *args, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        if self.evaluated is self.keeps:
+            self.kept = output.predictions, output.label_ids
+        return output
 
     def _stream_loader(self, rows: Any, batch_size: int, multiple: int) -> DataLoader:
         args, accelerator = self.args, self.accelerator

@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_llm.config import InputError
-from hf_llm.tasks.base import BERT_TOKENS, Fitting, Splits, Task, encode_cached, tokenizer_key
+from hf_llm.tasks.base import BERT_TOKENS, Fitting, Outcome, Splits, Task, encode_cached, tokenizer_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+    from hf_llm.metrics.chance import Chance
 
 
 @dataclass
@@ -29,6 +31,12 @@ class MaskedLM(Task):
     sample_by: ClassVar[str] = "document"
     special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     unit: ClassVar[str] = "blocks"
+
+    chance: ClassVar[Mapping[str, str]] = {
+        "loss": "the token frequencies of train",
+        "accuracy": "the most frequent token of train",
+    }
+    principal: ClassVar[tuple[str, ...]] = ()  # there is no baseline
 
     block_size: int = 256  # tokens the model sees at once
     mlm_probability: float = 0.15  # how many are to be predicted: 80 % of them masked, 10 % random, 10 % as they are
@@ -89,6 +97,23 @@ class MaskedLM(Task):
         if "train" in splits:
             splits["train"].seed = args.seed if args.data_seed is None else args.data_seed
         return MaskedLMTrainer, {"data_collator": DataCollatorForTokenClassification(tokenizer)}
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """The loss of masked tokens, block by block."""
+        from hf_llm.tasks.unigrams import Unigrams
+
+        unigrams = Unigrams.of_blocks(train, trainer.processing_class)
+        assert unigrams is not None
+        losses, masked = trainer.kept
+        found = unigrams.compared(losses, masked[:, 0], map(encoded.targets, range(len(encoded))))
+        found.scores["accuracy"] = unigrams.hits / max(int(masked[:, 0].sum()), 1)
+        return found
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        from hf_llm.tasks.unigrams import Unigrams
+
+        unigrams = Unigrams.of_blocks(train, tokenizer)
+        return None if unigrams is None else unigrams.own_loss
 
     def predict(self, trainer: Any, rows: Dataset, tokenizer: Any) -> Iterable[dict[str, Any]]:
         """The text, and for each mask in it the `top_k` likely tokens: `{"text", "masks": [[{"token", "score"}]]}`."""

@@ -62,17 +62,33 @@ class MaskedBlocks(torch.utils.data.Dataset):
         self._is_special[tokenizer.all_special_ids] = True
         (self._ordinary,) = np.nonzero(~self._is_special)
 
+    def target_counts(self, vocabulary: int) -> np.ndarray:
+        """How often each token is there to be masked, (vocabulary,)."""
+        counts = self._corpus.counts(vocabulary)
+        special = np.flatnonzero(self._is_special)
+        counts[special[special < vocabulary]] = 0
+        return counts
+
     def __len__(self) -> int:
         return -(-len(self._corpus) // self.room)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def _chosen(self, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """The tokens of an item, which of them are chosen, and what the rest is drawn from."""
         epoch, row = divmod(index, len(self))
         here = slice(row * self.room, min((row + 1) * self.room, len(self._corpus)))
         tokens = self._corpus.cut(here.start, here.stop).astype(np.int64)
         words = np.cumsum(self._starts.cut(here.start, here.stop)) - 1  # the first may have begun in the block before
         random = np.random.default_rng([self.seed, epoch, row])
         chosen = random.random(int(words[-1]) + 2)[words] < self.mlm_probability
-        chosen &= ~self._is_special[tokens]
+        return tokens, chosen & ~self._is_special[tokens], random
+
+    def targets(self, index: int) -> np.ndarray:
+        """The tokens that an item has to be filled in with."""
+        tokens, chosen, _ = self._chosen(index)
+        return tokens[chosen]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        tokens, chosen, random = self._chosen(index)
         fate = random.random(len(tokens))
         others = self._ordinary[random.integers(len(self._ordinary), size=len(tokens))]
         shown = np.where(chosen & (fate < REPLACED), self._mask, tokens)
@@ -81,7 +97,7 @@ class MaskedBlocks(torch.utils.data.Dataset):
         return {
             "input_ids": [self._cls, *shown.tolist(), self._sep],
             "labels": [IGNORE_INDEX, *labels.tolist(), IGNORE_INDEX],
-            "row": row,
+            "row": index % len(self),
         }
 
 

@@ -46,6 +46,15 @@ class EndToEnd:
             start, first = int(self._starts[first + 1]), first + 1
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def counts(self, size: int) -> np.ndarray:
+        """How often each of the values 0 to `size` - 1 is there, (size,); others are left out."""
+        total = np.zeros(size, dtype=np.int64)
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), 1 << 22):  # bincount makes 8 bytes of each value
+                part = chunk[start : start + (1 << 22)]
+                total += np.bincount(part[(part >= 0) & (part < size)], minlength=size)
+        return total
+
 
 class PackedBlocks(torch.utils.data.Dataset):
     """The blocks of a tokenised corpus, cut out when asked for: nothing is copied or stored twice.
@@ -85,6 +94,13 @@ class PackedBlocks(torch.utils.data.Dataset):
         counts = np.zeros((len(self), len(COUNTED)), dtype=np.int64)
         for column, name in enumerate(COUNTED):
             np.add.at(counts[:, column], block, np.asarray(documents[name]))
+        return counts
+
+    def target_counts(self, vocabulary: int) -> np.ndarray:
+        """How often each token is a target, (vocabulary,)."""
+        counts = self._corpus.counts(vocabulary)
+        if self.bos_token_id is not None:
+            counts[self.bos_token_id] = 0
         return counts
 
     def __len__(self) -> int:

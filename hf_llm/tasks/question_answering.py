@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
+
+SCORED = 1000  # questions at most that are compared with what a rule would answer
+
 
 @dataclass
 class QuestionAnswering(Task):
@@ -32,6 +36,13 @@ class QuestionAnswering(Task):
     sample_by: ClassVar[str] = "line"
     special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     target: ClassVar[str | None] = "answers"
+
+    chance: ClassVar[Mapping[str, str]] = {
+        "loss": "every place alike, and how often train has no answer",
+        "exact_match": "the best of no answer, the first sentence and the one most like the question",
+        "f1": "the best of no answer, the first sentence and the one most like the question",
+    }
+    principal: ClassVar[tuple[str, ...]] = ("f1",)
 
     max_length: int = 384  # tokens of a window, question included
     doc_stride: int = 128  # tokens that a window has in common with the one before
@@ -68,19 +79,25 @@ class QuestionAnswering(Task):
         if not self.baseline:
             return {}
         from hf_llm.metrics.question_answering import question_answering_report
-        from hf_llm.tasks.sentences import sentences
 
         rows = raw[split]
         references = [answers["text"] for answers in rows["answers"]]
+        return {
+            name: question_answering_report(answers, references, self.language)
+            for name, answers in self._by_rule(rows).items()
+        }
+
+    def _by_rule(self, rows: Dataset) -> dict[str, list[str]]:
+        """Rule -> the answer to each question."""
+        from hf_llm.tasks.sentences import sentences
+
         cut = [sentences(context) or [context] for context in rows["context"]]
         pairs = zip(cut, rows["question"], strict=True)
-        found = {
-            "first sentence": [first for first, *_ in cut],
-            "most like the question": [_most_like(these, question, self.language) for these, question in pairs],
-        }
         return {
-            name: question_answering_report([answer.strip() for answer in answers], references, self.language)
-            for name, answers in found.items()
+            "first sentence": [first.strip() for first, *_ in cut],
+            "most like the question": [
+                _most_like(these, question, self.language).strip() for these, question in pairs
+            ],
         }
 
     def encode(self, raw: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Splits:
@@ -136,12 +153,55 @@ class QuestionAnswering(Task):
         found, metrics = trainer.answers(encoded, split)
         threshold = self.threshold(trainer.model)
         rows = (_prediction(row, answers, threshold) for row, answers in zip(raw, found, strict=True))
-        return Outcome(unprefixed(metrics, split), rows)
+        return Outcome(unprefixed(metrics, split), rows, [answers.chosen(threshold).text for answers in found])
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """F1, question by question, on a sample."""
+        import numpy as np
+
+        from hf_llm.metrics.chance import Chance, Comparison
+        from hf_llm.metrics.question_answering import answer_scores
+
+        assert outcome.texts is not None
+        places = np.sort(np.random.default_rng(0).permutation(len(raw))[:SCORED])
+        rows = raw.select(places)
+        references = [answers["text"] for answers in rows["answers"]]
+        answers = {"model": [outcome.texts[place] for place in places], "no answer": [""] * len(rows)}
+        scores = {
+            name: 100 * np.array(list(map(partial(answer_scores, language=self.language), texts, references)))
+            for name, texts in {**answers, **self._by_rule(rows)}.items()
+        }  # (rows, 2) each: exact match and F1
+        f1, chance = scores.pop("model")[:, 1], max(scores.values(), key=lambda each: float(each[:, 1].mean()))
+        exact, best = (float(value) for value in chance.mean(axis=0))
+        loss = places_entropy(encoded)
+        return Chance(
+            {"f1": best, "exact_match": exact, **({} if loss is None else {"loss": loss})},
+            [Comparison("f1", float(f1.mean()), best, f1 - chance[:, 1], np.ones(len(rows)))],
+            same="no answer" if not any(answers["model"]) and any(references) else None,
+        )
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        return places_entropy(train)
 
     def threshold(self, model: PreTrainedModel) -> float | None:
         """By how much no answer must be more likely than an answer; None where there is always one."""
         own = getattr(model.config, "null_score_diff_threshold", None)
         return own if self.null_score_diff_threshold is None else self.null_score_diff_threshold
+
+
+def places_entropy(windows: Any) -> float | None:
+    """The loss of the first and last token of the answers in an encoded split, for one that takes every token of a
+    window for alike, and knows how many windows have no answer. None where no place is known."""
+    import numpy as np
+
+    labels = np.asarray(windows.encoded["labels"])[:, 0]
+    lengths = windows.lengths[labels >= 0]
+    none = labels[labels >= 0] == 0
+    if not len(none):
+        return None
+    share = none.mean()
+    losses = np.where(none, -np.log(max(share, 1e-9)), np.log(lengths - 1) - np.log(max(1 - share, 1e-9)))
+    return float(losses.mean())
 
 
 def _prediction(row: dict[str, Any], found: Any, threshold: float | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +37,9 @@ class SemanticRoleLabelling(Task):
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "tags"
     unit: ClassVar[str] = "rows"
+
+    chance: ClassVar[Mapping[str, str]] = {"loss": "the tag frequencies", "f1": "no argument"}
+    principal: ClassVar[tuple[str, ...]] = ("f1",)
 
     max_length: int = 256  # tokens; of a longer sentence the words nearest to the predicate are read
     predicate_marking: Literal["markers", "segment_ids", "sep_predicate"] = "markers"
@@ -170,6 +175,39 @@ class SemanticRoleLabelling(Task):
         for (row, predicate), own in zip(found, self._roles_of(found, trainer, raw, split), strict=True):
             tags[row][predicate] = own
         return Outcome(unprefixed(figures, split) if has_tags else {}, _predictions(raw, tags))
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """F1 of arguments, predicate by predicate."""
+        import numpy as np
+
+        from hf_llm.metrics.chance import Chance, label_entropy, span_comparison
+        from hf_llm.metrics.roles import PREDICATE, arguments
+        from hf_llm.tasks.propositions import NO_PREDICATE
+        from hf_llm.tasks.token_trainer import in_order
+
+        (_, classes), (tags, words, about) = trainer.kept
+        _, first = np.unique(about[:, 0], return_index=True)
+        pairs = zip(*(in_order(values, words, about[:, :1]) for values in (classes, tags)), strict=True)
+        rows = [pair for pair, predicate in zip(pairs, about[first, 1], strict=True) if predicate != NO_PREDICATE]
+
+        def given(tags: np.ndarray) -> set[Any]:
+            found = arguments([trainer.names[tag] for tag in tags])
+            return {argument for argument in found if argument[0] != PREDICATE}
+
+        def kind(argument: Any) -> tuple[str, tuple[int, ...]]:
+            return argument[0], tuple(stop - start for start, stop in argument[1])
+
+        scores = {"loss": label_entropy(tags[tags >= 0]), "f1": 0.0}
+        found, true = [given(ours) for ours, _ in rows], [given(theirs) for _, theirs in rows]
+        if not any(true):
+            return Chance(scores, untold="no predicate has an argument")
+        compared = span_comparison(found, true, kind, sum(len(tags) for _, tags in rows))
+        return Chance(scores, [compared], None if any(found) else "no argument")
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        from hf_llm.tasks.token_classification import tag_entropy
+
+        return tag_entropy(train)
 
     def _roles_of(self, found: Sequence[tuple[int, int]], trainer: Any, raw: Dataset, split: str) -> list[list[str]]:
         """The second pass: the tags of each predicate that the first has found."""

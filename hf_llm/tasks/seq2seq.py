@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
     from hf_llm.tasks.seq2seq_trainer import SequenceToSequenceTrainer
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Seq2SeqTask(Task):
     columns: ClassVar[Mapping[str, str]] = {"source": "text", "target": "texts"}
     sample_by: ClassVar[str] = "line"
     length_option: ClassVar[str] = "max_source_length or max_target_length"
+
+    chance: ClassVar[Mapping[str, str]] = {"loss": "the token frequencies of train's targets"}
 
     max_source_length: int = 256  # tokens; a longer source is cut, and the cuts are counted
     max_target_length: int = 128  # tokens; likewise, and so many are generated unless `generation` says
@@ -170,7 +173,26 @@ class Seq2SeqTask(Task):
         metrics: dict[str, Any] = {}
         if "target" in raw.column_names:
             metrics = {**unprefixed(figures, split), **self.report(texts, raw["target"])}
-        return Outcome(metrics, _predictions(raw, texts))
+        return Outcome(metrics, _predictions(raw, texts), texts)
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """The loss of the targets, row by row: BLEU and chrF are of a corpus."""
+        from hf_llm.tasks.unigrams import Unigrams
+
+        predictions, tokens = trainer.kept
+        losses = predictions[0] if isinstance(predictions, tuple) else predictions
+        targets = (encoded[start : start + 1000]["labels"] for start in range(0, len(encoded), 1000))
+        unigrams = Unigrams.of_targets(train, trainer.processing_class)
+        found = unigrams.compared(losses, tokens, (row for rows in targets for row in rows))
+        texts = outcome.texts or []
+        if len(set(texts)) == 1 < len(set(map(tuple, raw["target"]))):
+            found.same = repr(texts[0] if len(texts[0]) < 40 else f"{texts[0][:40]}…")
+        return found
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        from hf_llm.tasks.unigrams import Unigrams
+
+        return Unigrams.of_targets(train, tokenizer).own_loss
 
 
 def _predictions(raw: Dataset, texts: Sequence[str]) -> Iterator[dict[str, Any]]:

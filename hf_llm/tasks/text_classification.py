@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,6 +32,13 @@ class TextClassification(Task):
     special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "label"
+
+    chance: ClassVar[Mapping[str, str]] = {
+        "loss": "the label frequencies",
+        "accuracy": "the most frequent label",
+        "mcc": "one label for every text",
+    }
+    principal: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "mcc")
 
     max_length: int = 512  # a longer text is cut, and the cuts are counted
     positive_label: str | None = None  # of two: the one whose precision, recall and F1 are the headline
@@ -111,6 +120,36 @@ class TextClassification(Task):
         if metrics:
             metrics |= classification_report(classes, raw["label"], trainer.labels, metrics=["confusion_matrix"])
         return Outcome(metrics, _predictions(raw, classes, probabilities, trainer.labels))
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """Log loss and Matthews' correlation: a class that is rare is in both, where accuracy hardly sees it."""
+        import numpy as np
+
+        from hf_llm.metrics.chance import Chance, Comparison, agreement, class_losses, majority_share
+
+        (losses, classes, *_), labels = trainer.kept
+        knowing_nothing, together, ones = class_losses(labels), agreement(classes, labels), np.ones(len(labels))
+        scores = {"loss": float(knowing_nothing.mean()), "accuracy": majority_share(labels), "mcc": 0.0}
+        if scores["accuracy"] == 1:
+            return Chance(scores, untold=f"every row has the label {trainer.labels[labels[0]]}")
+        loss = float(np.mean(losses, dtype=np.float64))
+        return Chance(
+            scores,
+            [
+                Comparison("loss", loss, scores["loss"], knowing_nothing - losses, ones),
+                Comparison("mcc", float(together.mean()), 0.0, together, ones),
+            ],
+            same=trainer.labels[classes[0]] if (classes == classes[0]).all() else None,
+        )
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        from datasets import Dataset
+
+        from hf_llm.metrics.chance import label_entropy
+
+        if not isinstance(train, Dataset):
+            return None
+        return label_entropy(train.with_format("numpy", columns=["labels"])[:]["labels"])
 
 
 def _predictions(raw: Dataset, classes: Any, probabilities: Any, labels: list[str]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+    from hf_llm.metrics.chance import Chance
+
 
 @dataclass
 class TokenClassification(Task):
@@ -29,6 +31,14 @@ class TokenClassification(Task):
     special_tokens: ClassVar[Mapping[str, str]] = BERT_TOKENS
     has_classes: ClassVar[bool] = True
     target: ClassVar[str | None] = "tags"
+
+    chance: ClassVar[Mapping[str, str]] = {
+        "loss": "the tag frequencies",
+        "accuracy": "the most frequent tag",
+        "mcc": "one tag for every word",  # of tags that mark no entities
+        "f1": "no entity",  # of tags that do
+    }
+    principal: ClassVar[tuple[str, ...]] = ("f1", "accuracy")
 
     max_length: int = 512  # tokens; a longer sentence is read in windows that overlap
     baseline: bool = False  # also report each word's most frequent tag, or of entities the names seen in training
@@ -115,6 +125,60 @@ class TokenClassification(Task):
             ours = [int(tag) for tags in found for tag in tags]
             metrics |= classification_report(ours, theirs, labels, metrics=["confusion_matrix"])
         return Outcome(metrics, _predictions(raw, found, labels))
+
+    def compare_with_chance(self, trainer: Any, raw: Dataset, encoded: Any, outcome: Outcome, train: Any) -> Chance:
+        """By sentence: log loss and Matthews' correlation of tags; of entities their F1, for tags that are nearly all
+        O are soon foretold, and no entity found."""
+        import numpy as np
+
+        from hf_llm.metrics.chance import Chance, Comparison, agreement, class_losses, majority_share, span_comparison
+        from hf_llm.metrics.entities import mark_entities, spans
+        from hf_llm.tasks.token_trainer import in_order
+
+        (losses, classes), (labels, words, rows) = trainer.kept
+        found, true = in_order(classes, words, rows), in_order(labels, words, rows)
+        ours, theirs = np.concatenate(found), np.concatenate(true)
+        sizes = np.array([len(tags) for tags in true], dtype=float)
+        knowing_nothing = class_losses(theirs)
+        names = trainer.labels
+        scores = {"loss": float(knowing_nothing.mean()), "accuracy": majority_share(theirs)}
+        same = names[ours[0]] if (ours == ours[0]).all() else None
+        if mark_entities(names):
+            scores["f1"] = 0.0
+            guessed, wanted = ([set(spans(tags)) for tags in _named(side, names)] for side in (found, true))
+            if not any(wanted):
+                return Chance(scores, untold="no word is of an entity")
+            compared = span_comparison(guessed, wanted, lambda span: (span.type, span.stop - span.start), len(theirs))
+            return Chance(scores, [compared], same)
+        scores["mcc"] = 0.0
+        if scores["accuracy"] == 1:
+            return Chance(scores, untold=f"every word has the tag {names[theirs[0]]}")
+
+        def of_sentence(values: np.ndarray) -> np.ndarray:
+            return np.bincount(np.repeat(np.arange(len(sizes)), sizes.astype(int)), values)
+
+        _, sentence = np.unique(rows, return_inverse=True)
+        own, chance = np.bincount(np.ravel(sentence), np.ravel(losses)), of_sentence(knowing_nothing)
+        together = of_sentence(agreement(ours, theirs))
+        loss, mcc = float(own.sum() / sizes.sum()), float(together.sum() / sizes.sum())
+        compared_by = [
+            Comparison("loss", loss, scores["loss"], chance - own, sizes),
+            Comparison("mcc", mcc, 0.0, together, sizes),
+        ]
+        return Chance(scores, compared_by, same)
+
+    def chance_loss(self, train: Any, tokenizer: PreTrainedTokenizerBase) -> float | None:
+        return tag_entropy(train)
+
+
+def tag_entropy(train: Dataset) -> float:
+    """Of the words that an encoded split is trained on."""
+    from hf_llm.metrics.chance import label_entropy
+    from hf_llm.tasks.packing import EndToEnd
+
+    column = EndToEnd(train, "labels")
+    tags = column.cut(0, len(column))
+    return label_entropy(tags[tags >= 0])
 
 
 def _named(ids: Any, labels: list[str]) -> list[list[str]]:

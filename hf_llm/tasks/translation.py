@@ -18,6 +18,8 @@ class Translation(Seq2SeqTask):
 
     architecture_endings: ClassVar[tuple[str, ...]] = ("ForConditionalGeneration", "MTModel")
 
+    principal: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum")
+
     baseline: Literal["word", "char"] | None = None  # also report the nearest training source's target, by TF-IDF
 
     def baseline_metrics(self, raw: Mapping[str, Dataset], split: str) -> dict[str, dict[str, Any]]:
