@@ -30,6 +30,11 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         source.files = {cfg.split: source.files}
     if not source.path and not source.files:
         raise InputError("data: missing; name what to evaluate on, as in data.files=FILE or data.path=HUB_ID")
+    if others := [name for name in cfg.data.get("limits") or {} if data.canonical(name) != data.canonical(cfg.split)]:
+        raise InputError(
+            f"data.limits.{others[0]}: what is evaluated is the {cfg.split} split; give data.limits.{cfg.split}=N, or "
+            f"split={others[0]}"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         raw = data.load(
@@ -39,6 +44,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
             sample_by=loaded.task.sample_by,
             labels=loaded.labels,
             splits=[cfg.split],
+            run_format=loaded.run_format,
         )
         rows = raw[cfg.split]
         if loaded.task.predicts:  # they are gone through again

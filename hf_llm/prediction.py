@@ -44,7 +44,14 @@ def _predict(cfg: PredictConfig) -> tuple[Task, list[dict[str, Any]]]:
     source = loaded.data(cfg.data)
     source.columns = {name: column for name, column in source.columns.items() if name in columns}
     source.bad_rows = cfg.data.get("bad_rows", "error")  # a row that is left out shifts all after it: only if asked
-    rows = data.read(sys.stdin if cfg.input == "-" else cfg.input, source, columns)
+    source.limits = cfg.data.get("limits") or {}  # the run's own are of its splits, and not of this input
+    rows = data.read(
+        sys.stdin if cfg.input == "-" else cfg.input,
+        source,
+        columns,
+        seed=loaded.data_seed,
+        run_format=loaded.run_format,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         trainer: Any = loaded.task.trainer(loaded.model, args, {}, loaded.tokenizer)

@@ -113,7 +113,13 @@ def _check_data(settings: TrainConfig, fingerprint: Any, cfg: RerunConfig) -> No
         logger.info("the data are streamed: nobody can say beforehand whether they are those of then")
         return
     task = tasks.get(settings.task, settings.model)
-    rows = data.load(settings.data, task.columns, seed=settings.trainer.get("seed", 42), sample_by=task.sample_by)
+    rows = data.load(
+        settings.data,
+        task.columns,
+        seed=settings.trainer.get("seed", 42),
+        sample_by=task.sample_by,
+        run_format=settings.format,
+    )
     if fingerprint and data.fingerprint(rows) != fingerprint:
         raise InputError(f"run={cfg.run}: the data are not those of then: their content has another fingerprint")
 

@@ -17,6 +17,7 @@ from hf_llm.config import (
     TokenizerConfig,
     TrainConfig,
 )
+from hf_llm.config.schema import FORMAT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # What of a run's trainer settings an evaluation keeps; the rest is about training.
 KEPT = ("seed", "per_device_eval_batch_size", "bf16_full_eval", "fp16_full_eval", "use_cpu", "dataloader_num_workers")
 # What says where rows come from: a new source replaces all of it, and keeps how rows are read (columns, delimiter, …).
-SOURCE = ("path", "files", "subset", "revision", "splits", "limits", "streaming")
+SOURCE = ("path", "files", "subset", "revision", "splits", "limits", "test_fraction", "streaming")
 
 
 @dataclass
@@ -44,6 +45,11 @@ class SavedModel:
         return self.run.trainer.get("seed", 42) if self.run else 42
 
     @property
+    def run_format(self) -> int:
+        """The format of the run's config.yaml, by whose rules its splits and samples are made again."""
+        return self.run.format if self.run else FORMAT
+
+    @property
     def labels(self) -> list[str] | None:
         """Class names in id order, for a classifier."""
         config: Any = self.model.config
@@ -55,8 +61,8 @@ class SavedModel:
         if given.get("path") or given.get("files"):
             base = {key: value for key, value in base.items() if key not in SOURCE}
         given = {key: value for key, value in given.items() if value is not None}
-        columns = {**base.get("columns", {}), **given.get("columns", {})}
-        return DataConfig(**{**base, **given, "columns": columns})
+        merged = {key: {**base.get(key, {}), **given.get(key, {})} for key in ("columns", "limits")}
+        return DataConfig(**{**base, **given, **merged})
 
     def trainer(self, given: dict[str, Any]) -> dict[str, Any]:
         """The run's trainer settings that an evaluation keeps, with what is given laid over them."""

@@ -96,7 +96,8 @@ def _check_data_unchanged(cfg: TrainConfig, folder: Path) -> None:
         return
     task = tasks.get(cfg.task)
     try:
-        rows = data.load(cfg.data, task.columns, seed=cfg.trainer.get("seed", 42), sample_by=task.sample_by)
+        seed = cfg.trainer.get("seed", 42)
+        rows = data.load(cfg.data, task.columns, seed=seed, sample_by=task.sample_by, run_format=cfg.format)
     except InputError as error:
         logger.warning("%s: the data that it was trained on cannot be read any more (%s)", folder, error)
         return
@@ -126,7 +127,14 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     set_seed(args.seed)  # before any weight exists
     read: dict[str, Any] = {}
     with args.main_process_first(desc="preparing the data"):
-        rows = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by, account=read)
+        rows = data.load(
+            cfg.data,
+            task.columns,
+            seed=args.seed,
+            sample_by=task.sample_by,
+            account=read,
+            run_format=cfg.format,
+        )
         raw = held_out_in_memory(rows)
         tokenizer = tokenizers.load(cfg.tokenizer, texts_of(raw), special_tokens=task.special_tokens)
         splits = task.encode(raw, tokenizer)

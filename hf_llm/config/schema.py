@@ -38,8 +38,10 @@ class DataConfig:
     delimiter: str | None = None  # null: "," for csv, a tab for tsv
     quoting: bool = True  # false: a double quote in a csv is an ordinary character
     sample_by: Literal["line", "paragraph", "document"] | None = None  # txt: one text per …; null: the task decides
-    validation_fraction: float = 0.1  # carved from train where there is no validation split; 0: none
-    limits: dict[str, int] = field(default_factory=dict)  # {train: 1000}: the first rows of a split
+    validation_fraction: float = 0.1  # of train, where there is no validation split; 0: none
+    test_fraction: float | None = None  # of train, where there is no test split; null: none
+    group_by: str | None = None  # a column: rows with the same value stay in one split, where splits are made
+    limits: dict[str, int] = field(default_factory=dict)  # {train: 1000}: a random sample of so many rows of a split
     bad_rows: Literal["error", "skip"] = "error"  # skip: leave out rows with null text or label, and say which
     streaming: bool = False  # read and check rows as training goes, for corpora larger than the memory or the disk
     num_proc: int | None = None  # processes that prepare a dataset of the Hub

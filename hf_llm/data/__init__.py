@@ -9,16 +9,27 @@ from typing import Any, TextIO
 from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_datasets
 
 from hf_llm.config import DataConfig, InputError
+from hf_llm.config.schema import FORMAT
+from hf_llm.data import format_1, offsets, sources, streaming, tags
 from hf_llm.data import labels as label_names
-from hf_llm.data import offsets, sources, streaming, tags
+from hf_llm.data.carving import carve
 from hf_llm.data.columns import Column, listed, wanted
 from hf_llm.data.decoding import STANDARD_INPUT, standard_input
+from hf_llm.data.duplicates import GROUP
 from hf_llm.data.files import is_local
 from hf_llm.data.fingerprint import fingerprint
 from hf_llm.data.formats import parse, parse_text
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, clean, refuse_blank_lines, report
-from hf_llm.data.splits import carve, check_limited, checked_limits, limited, wanted_splits
+from hf_llm.data.splits import (
+    canonical,
+    check_limited,
+    checked_limits,
+    limited,
+    made_from_train,
+    say_limits_without_effect,
+    wanted_splits,
+)
 from hf_llm.data.streaming import reporting
 
 logger = logging.getLogger(__name__)
@@ -29,7 +40,7 @@ ENCODE = {
     "roles": tags.encode_roles,
 }  # names -> ids, by the kind of column
 
-__all__ = ["fingerprint", "is_local", "load", "read", "reporting"]
+__all__ = ["canonical", "fingerprint", "is_local", "load", "read", "reporting"]
 
 
 def load(
@@ -41,21 +52,23 @@ def load(
     labels: list[str] | None = None,
     splits: Sequence[str] | None = None,
     account: dict[str, Any] | None = None,
+    run_format: int = FORMAT,
 ) -> DatasetDict | IterableDatasetDict:
     """The splits train, validation and test (those that there are), with the task's columns only, in the task's order.
 
     Texts are strings, never null or blank. Labels are ids of a ClassLabel that all splits share. Where there is no
-    validation split, `cfg.validation_fraction` of train becomes it (`splits.carve`). Logs, for each split, the rows
-    read, used, and left out with the reasons.
+    validation split, `cfg.validation_fraction` of train becomes it, and likewise `cfg.test_fraction` (`carving`).
+    Logs, for each split, the rows read, used, and left out with the reasons.
 
     Args:
         columns: canonical name -> kind, as `Column` has it, with a trailing "?" if rows may do without.
-        seed: of the choice of validation rows.
+        seed: of the choice of validation and test rows, and of the samples of `cfg.limits`.
         sample_by: a document of a text file, unless `cfg.sample_by` says: line, paragraph or document (= file).
         labels: a trained model's label names in id order; without them `cfg.labels`, a ClassLabel's own names, or
             those found in train, sorted.
         splits: which are wanted, by our name or one that only the source has; None for train, validation and test.
         account: gets, for each split of the source, the rows read and used, and those left out by reason.
+        run_format: `format` of the run's config.yaml, for the rules by which splits and samples are made.
 
     Returns:
         A DatasetDict; with `cfg.streaming` an IterableDatasetDict, whose rows are checked as they are read; what
@@ -77,17 +90,26 @@ def load(
         return streaming.load(cfg, needed, sample_by, names, origin, limits, splits)
 
     found = sources.find(cfg)
+    if (
+        cfg.test_fraction
+        and "test" in found
+        and _parts("test", found.pop("test"), needed, cfg, sample_by, may_lack_labels=True)
+    ):
+        raise InputError(f"data.test_fraction={cfg.test_fraction}: there is a test split already; leave one out")
+    made = made_from_train(found, cfg)
+    check_limited(limits, [*found, *made])
+    group_by = _group_column(cfg, needed, made, run_format, say=splits is None)
     has_label = any(column.kind in ENCODE for column in needed)
-    use = wanted_splits(list(found), splits, cfg)
-    carved = "validation" not in found and "train" in found and cfg.validation_fraction > 0
+    use = wanted_splits(list(found), splits, cfg, made)
     read = {split for split in use if split in found}
-    if (carved and {"train", "validation"} & set(use)) or (has_label and names is None and "train" in found):
+    if set(made) & set(use) or (made and "train" in use) or (has_label and names is None and "train" in found):
         read.add("train")  # also for the label names
 
     parts = {}
     for split in found:
         if split in read:
-            rows = _parts(split, found[split], needed, cfg, sample_by, may_lack_labels=splits is None)
+            more = [group_by] if group_by and group_by.name == GROUP and split == "train" else []
+            rows = _parts(split, found[split], [*needed, *more], cfg, sample_by, may_lack_labels=splits is None)
             if rows:
                 parts[split] = rows
     for column in needed:
@@ -96,14 +118,36 @@ def load(
         if column.kind == "answers":
             offsets.mend(parts, column.name)
     result = {split: _joined(split, rows, account) for split, rows in parts.items()}
-    if carved and "train" in result:
-        result["train"], result["validation"] = carve(result["train"], cfg.validation_fraction, seed)
-    check_limited(limits, [*found, "validation"] if carved else found)
-    use = [split for split in use if split in result]
-    if "train" in limits and "train" in use and has_label and labels is None:
-        label_names.refuse_limit_to_one_class(result["train"], limits["train"])
-    result = limited(result, limits)
-    return DatasetDict({split: result[split] for split in use})
+    if run_format == 1 and (made or limits):
+        logger.info("the run was begun by an earlier hf_llm (format 1): splits and limits are made as they were then")
+    if made and "train" in result:
+        if run_format == 1:
+            result["train"], result["validation"] = format_1.carve(result["train"], made["validation"], seed)
+        else:
+            result |= carve(result["train"], made, seed, group_by.name if group_by else None)
+    result = {split: result[split] for split in use if split in result}
+    if splits is None:
+        say_limits_without_effect(limits, result)
+    whole = result.get("train")
+    result = format_1.limited(result, limits) if run_format == 1 else limited(result, limits, seed)
+    if whole is not None and "train" in limits and has_label and labels is None:
+        label_names.refuse_limit_to_one_class(whole, result["train"], limits["train"])
+    return DatasetDict(result)
+
+
+def _group_column(
+    cfg: DataConfig, needed: Sequence[Column], made: Mapping[str, float], run_format: int, *, say: bool
+) -> Column | None:
+    """The column of `cfg.group_by`, if a split is made: one of `needed`, or one of its own."""
+    if run_format == 1 and (cfg.group_by or cfg.test_fraction):
+        key = "group_by" if cfg.group_by else "test_fraction"
+        raise InputError(f"data.{key}: the run was begun before there was such an option; train another (run=NAME)")
+    if cfg.group_by and not made and say:
+        logger.warning("data.group_by has no effect: no split is made from train")
+    if not cfg.group_by or not made:
+        return None
+    own = next((column for column in needed if column.source == cfg.group_by), None)
+    return own or Column(GROUP, cfg.group_by, "group")
 
 
 def read(
@@ -113,8 +157,11 @@ def read(
     *,
     labels: list[str] | None = None,
     sample_by: str = "line",
+    seed: int = 42,
+    run_format: int = FORMAT,
 ) -> Dataset:
-    """The rows of one file, or of an open standard input, to predict on.
+    """The rows of one file, or of an open standard input, to predict on; a sample of them, where `cfg.limits` has one
+    number, whatever split it is for.
 
     Standard input is of `cfg.format` (txt, csv, tsv, json or jsonl); by default JSON lines if its first character that
     is not blank is "{", else a text a line.
@@ -122,6 +169,9 @@ def read(
     Raises:
         InputError: as `load`; and at a blank line of text, unless `cfg.bad_rows` is "skip".
     """
+    limits = checked_limits(cfg)
+    if len(limits) > 1:
+        raise InputError(f"data.limits: the input is one split; give one of {', '.join(limits)}")
     needed = wanted(columns, cfg)
     sample_by = cfg.sample_by or sample_by
     if isinstance(source, str):
@@ -137,7 +187,8 @@ def read(
     for column in needed:
         if column.kind in ENCODE:
             ENCODE[column.kind]({"input": rows}, column.name, names, origin, optional=column.optional)
-    return _joined("input", rows)
+    given, limit = {"input": _joined("input", rows)}, dict(zip(["input"], limits.values(), strict=False))
+    return (format_1.limited(given, limit) if run_format == 1 else limited(given, limit, seed))["input"]
 
 
 def _standard_input(stream: TextIO, needed: Sequence[Column], cfg: DataConfig, sample_by: str) -> Rows:
@@ -159,8 +210,14 @@ def _check(cfg: DataConfig) -> None:
     if bool(cfg.path) == bool(cfg.files):
         given = f"both data.path={cfg.path} and data.files are given" if cfg.path else "no data"
         raise InputError(f"{given}: give data.path (a Hub id, a folder or builtin:NAME) or data.files, and not both")
-    if not 0 <= cfg.validation_fraction < 1:
-        raise InputError(f"data.validation_fraction={cfg.validation_fraction}: give a number from 0 to below 1")
+    for name, fraction in (("validation", cfg.validation_fraction), ("test", cfg.test_fraction or 0)):
+        if not 0 <= fraction < 1:
+            raise InputError(f"data.{name}_fraction={fraction}: give a number from 0 to below 1")
+    if cfg.validation_fraction + (cfg.test_fraction or 0) >= 1:
+        raise InputError(
+            f"data.validation_fraction={cfg.validation_fraction} and data.test_fraction={cfg.test_fraction} leave "
+            "train no rows: together they are below 1"
+        )
     for key, value, choices in (
         ("sample_by", cfg.sample_by, ("line", "paragraph", "document")),
         ("bad_rows", cfg.bad_rows, ("error", "skip")),

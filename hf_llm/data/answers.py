@@ -57,7 +57,7 @@ def table(rows: list[dict[str, Any]], columns: Sequence[Column], where: str) -> 
     arrays = {}
     for column in columns:
         values = [row.get(column.source) for row in rows]
-        if column.kind == "answers":
+        if column.kind == "answers" or (column.kind == "group" and not all(isinstance(v, str) for v in values)):
             values = [None if value is None else json.dumps(value) for value in values]
         for number, value in enumerate(values, 1):
             if not (value is None or isinstance(value, (str, int))):

@@ -15,7 +15,7 @@ class Column:
 
     name: str
     source: str
-    kind: str  # text, texts, label, words, tags, answers, id, predicate or roles
+    kind: str  # text, texts, label, words, tags, answers, id, predicate, roles or group
     optional: bool = False
 
 
@@ -62,10 +62,9 @@ def present(columns: Sequence[Column], available: Sequence[str], where: str, hin
         if count > 1:
             raise InputError(f"{where}: {count} columns are called {column.source!r}; rename all but one")
         if count == 0 and not column.optional:
-            raise InputError(
-                f"{where}: no column {column.source!r} for data.columns.{column.name.removesuffix('_pair')}; "
-                f"it has {listed(available, near=column.source)}{hint}"
-            )
+            key = "group_by" if column.kind == "group" else f"columns.{column.name.removesuffix('_pair')}"
+            near = listed(available, near=column.source)
+            raise InputError(f"{where}: no column {column.source!r} for data.{key}; it has {near}{hint}")
     return [column for column in columns if column.source in available]
 
 

@@ -55,11 +55,11 @@ def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg
         raise InputError(f"{where}, line {found[0].line}: {width} columns, and {given} {len(names)}")
     wanted = [_by_number(column, names, form) for column in columns]
     here = present(wanted, names, where)
-    table = {
-        asked.source: pa.array([[word[names.index(column.source)] for word in s.words] for s in found])
-        for asked, column in zip(columns, wanted, strict=True)
-        if column in here
-    }
+    table = {}
+    for asked, column in zip(columns, wanted, strict=True):
+        if column in here:
+            values = [[word[names.index(column.source)] for word in s.words] for s in found]
+            table[asked.source] = pa.array([words[0] for words in values] if asked.kind == "group" else values)
     lines = np.array([sentence.line for sentence in found])
     return Rows(
         from_table(pa.table(table)),

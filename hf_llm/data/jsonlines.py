@@ -24,7 +24,12 @@ def parse_json(text: str, where: str, columns: Sequence[Column]) -> Rows:
         return _of_questions(lines, columns, where)
     lines = references.lifted_json(lines, where, columns)
     encoded = lines.encode("utf-8", "surrogatepass")
-    known = {"text": pa.string(), "words": pa.list_(pa.string()), references.KIND: pa.list_(pa.string())}
+    known = {
+        "text": pa.string(),
+        "group": pa.string(),
+        "words": pa.list_(pa.string()),
+        references.KIND: pa.list_(pa.string()),
+    }
     texts = {column.source: known[column.kind] for column in columns if column.kind in known}
     tags = [column.source for column in columns if column.kind == "tags"]
     labels = [column.source for column in columns if column.kind == "label"] + tags

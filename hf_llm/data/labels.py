@@ -152,23 +152,25 @@ def one_class(name: str) -> str:
     return f"every row of the train split has the label '{shorten(name)}'; a classifier needs two classes at least"
 
 
-def refuse_limit_to_one_class(train: Dataset, rows: int) -> None:
-    """The first `rows` of a file that is sorted by label are of one class, though the whole of it has several.
+def refuse_limit_to_one_class(train: Dataset, limited: Dataset, rows: int) -> None:
+    """`limited` is a sample of `train`, which has several classes.
 
     Raises:
-        InputError: they are, with the least limit that reaches a second class.
+        InputError: the sample has one class only.
     """
-    if "label" not in train.column_names:
+    if "label" not in train.column_names or len(limited) == len(train):
         return
-    labels = np.asarray(train["label"])
-    others = np.flatnonzero(labels != labels[0])
-    if rows < len(labels) and not (labels[:rows] != labels[0]).any():
+    labels = np.unique(limited["label"][:])
+    if len(labels) == 1:
         name = train.features["label"].int2str(int(labels[0]))
-        raise InputError(f"{limited_to_one_class(rows, name)}, or give data.limits.train={others[0] + 1} at least")
+        raise InputError(
+            f"data.limits.train={rows}: all {len(limited):,} rows of the sample have the label {shorten(name)!r}; "
+            "a classifier needs two classes at least: give a higher limit"
+        )
 
 
 def limited_to_one_class(rows: int, name: str) -> str:
-    """What is wrong with a limit that leaves train one class."""
+    """What is wrong with a limit that leaves a streamed train split one class."""
     return (
         f"data.limits.train={rows}: the first {rows:,} rows of the train split all have the label "
         f"{shorten(name)!r}; shuffle the file"

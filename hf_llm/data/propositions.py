@@ -36,6 +36,7 @@ class Row:
     words: Any
     predicate: Any = None
     tags: Any = None
+    group: str | None = None  # its value in the column of data.group_by
 
 
 def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: DataConfig) -> Rows:
@@ -51,7 +52,12 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
         given = lines(text)
         rows = [Row(n, split(line)) for n, line in enumerate(given, 1) if line.strip()]
         left_out += Counter({BLANK_LINES: len(given) - len(rows)})  # less those of which there are none
-        present(columns, [asked["words"].source], where, hint=": a text file has no other (conll, jsonl, parquet may)")
+        present(
+            list(asked.values()),
+            [asked["words"].source],
+            where,
+            hint=": a text file has no other (conll, jsonl, parquet may)",
+        )
     elif form == "conll":
         rows = list(_of_conll(text, where, asked, cfg, left_out))
     else:
@@ -62,6 +68,8 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     table["predicate"] = pa.array([row.predicate for row in rows], pa.int64())
     if "roles" in asked and any(row.tags is not None for row in rows):
         table["roles"] = pa.array([row.tags for row in rows], pa.list_(pa.string()))
+    if "group" in asked:
+        table["group"] = pa.array([row.group for row in rows], pa.string())
     here = {kind: values for kind, values in table.items() if kind in asked}
     starts = np.array([row.line for row in rows])
     return Rows(
@@ -108,8 +116,9 @@ def _place(column: Column, names: list[str], where: str) -> Any:
         return 0
     found = re.fullmatch(r"(\d+)(?::(-?\d+)?)?", source)
     if not found or (column.kind != "roles" and ":" in source):
+        key = "group_by" if column.kind == "group" else f"columns.{column.name}"
         raise InputError(
-            f"{where}: which column is data.columns.{column.name}={source}? Number them from 0, as in "
+            f"{where}: which column is data.{key}={source}? Number them from 0, as in "
             "data.columns={words: 1, predicate: 4, tags: 5}, where tags is the first of the columns of roles"
         )
     first = int(found[1])
@@ -126,9 +135,10 @@ def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
                 sentence.line + offset, "a word with another number of columns", f": {len(fields)}, not {right}"
             )
     words = [fields[places["words"]] for fields in sentence.words]
+    group = sentence.words[0][places["group"]] if "group" in places else None
     predicates = [i for i, fields in enumerate(sentence.words) if fields[places["predicate"]] not in NONE]
     if places["roles"] is None:
-        yield from (Row(sentence.line, words, i) for i in predicates or (None,))
+        yield from (Row(sentence.line, words, i, group=group) for i in predicates or (None,))
         return
     columns = list(zip(*(fields[places["roles"]] for fields in sentence.words), strict=True))
     if len(columns) != len(predicates):
@@ -139,14 +149,14 @@ def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
             f"{places['predicate']}",
         )
     if not predicates:
-        yield Row(sentence.line, words, None, ["O"] * len(words))
+        yield Row(sentence.line, words, None, ["O"] * len(words), group)
     for i, column in zip(predicates, columns, strict=True):
         tags = _bio(column, sentence.line)
         marked = [place for place, tag in enumerate(tags) if tag == "B-V"]
         if marked and i not in marked:
             said = f": {words[marked[0]]!r}, where column {places['predicate']} has {words[i]!r}"
             raise _Bad(sentence.line + marked[0], "a column of roles whose V is another word than the predicate", said)
-        yield Row(sentence.line, words, i, tags)
+        yield Row(sentence.line, words, i, tags, group)
 
 
 def _bio(column: Sequence[str], line: int) -> list[str]:
@@ -186,7 +196,11 @@ def _of_json(text: str, where: str, columns: Sequence[Column]) -> Iterator[Row]:
         if tags is not None and not _are_texts(tags):
             said = f"column '{asked['roles'].source}' holds {shorten(json.dumps(tags))}, not a list of tags"
             raise InputError(f"{at}: {said}")
-        yield Row(number, words, _number(found.get("predicate"), words or [], at), tags)
+        group = found.get("group")
+        if "group" in asked and group is None:
+            present([asked["group"]], list(values), at)
+        group = group if group is None or isinstance(group, str) else json.dumps(group)
+        yield Row(number, words, _number(found.get("predicate"), words or [], at), tags, group)
 
 
 def _are_texts(value: Any) -> bool:

@@ -108,12 +108,13 @@ def lifted_dataset(dataset: Dataset, columns: Sequence[Column]) -> Dataset:
 
 
 def lifted_json(lines: str, where: str, columns: Sequence[Column]) -> str:
-    """JSON lines in which objects within objects are lifted out, and texts stand in lists, as `columns` have them.
+    """JSON lines in which objects within objects are lifted out, texts stand in lists, and groups are texts, as
+    `columns` have them.
 
     Raises:
         InputError: naming the row that holds something else than a text or a list of texts.
     """
-    if not any(column.kind == KIND or "." in column.source for column in columns):
+    if not any(column.kind in (KIND, "group") or "." in column.source for column in columns):
         return lines
     result, number = [], 0
     for line in lines.split("\n"):
@@ -138,6 +139,8 @@ def _lift(row: dict[str, Any], columns: Sequence[Column], at: str) -> None:
             for name in source.split("."):
                 value = value.get(name) if isinstance(value, dict) else None
             row[source] = value
+        if column.kind == "group" and not isinstance(row.get(source), (str, type(None))):
+            row[source] = json.dumps(row[source])
         if column.kind == KIND and row.get(source) is not None:
             texts = row[source] if isinstance(row[source], list) else [row[source]]
             wrong = next((text for text in texts if not isinstance(text, str) and text is not None), None)

@@ -83,6 +83,8 @@ def clean(rows: Rows, columns: Sequence[Column], bad_rows: str) -> None:
             words.check(dataset, column, rows.where)
         elif column.kind == "answers":
             dataset, found[column.name] = answers.canonical(dataset, column)
+        elif column.kind == "group":
+            dataset = _as_group(dataset, column, rows.where)
         elif column.kind == "id":  # may be a number
             dataset = dataset.cast_column(column.name, Value("string"))
         elif column.kind == references.KIND:
@@ -134,6 +136,13 @@ def _as_text(dataset: Dataset, column: Column, rows: Rows) -> Dataset:
     if pa.types.is_large_string(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
         return dataset.cast_column(column.name, Value("string"))
     raise InputError(f"{rows.where}: {not_text(column, kind)}")
+
+
+def _as_group(dataset: Dataset, column: Column, where: str) -> Dataset:
+    kind = dataset.data.column(column.name).type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise InputError(f"{where}: data.group_by={column.source}: the column holds {kind}, not one value a row")
+    return dataset.cast_column(column.name, Value("string"))
 
 
 def not_text(column: Column, kind: object) -> str:

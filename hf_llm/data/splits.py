@@ -1,10 +1,9 @@
-"""The splits: their names, a validation split carved from train, and limits."""
+"""The splits: their names, which of them are made from train, and limits."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,14 +61,26 @@ def renamed(found: dict[str, Any], cfg: DataConfig) -> dict[str, Any]:
     return {name: result[name] for name in sorted(result, key=lambda n: (NAMES.index(n) if n in NAMES else 3, n))}
 
 
-def wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConfig) -> list[str]:
+def made_from_train(found: Iterable[str], cfg: DataConfig) -> dict[str, float]:
+    """Split -> the share of train's rows that becomes it, for each split that the source lacks and `cfg` asks for."""
+    if "train" not in found or cfg.streaming:
+        return {}
+    asked = {"validation": cfg.validation_fraction, "test": cfg.test_fraction}
+    return {name: fraction for name, fraction in asked.items() if fraction and name not in found}
+
+
+def wanted_splits(
+    found: list[str], splits: Sequence[str] | None, cfg: DataConfig, made: Iterable[str] = ()
+) -> list[str]:
     """The splits to return, in the canonical order unless the caller names them.
+
+    Args:
+        made: those that are made from train.
 
     Raises:
         InputError: one that the caller names is not there, or there is none that is ours.
     """
-    can_carve = "train" in found and cfg.validation_fraction > 0 and not cfg.streaming
-    there: list[str] = [name for name in NAMES if name in found or (name == "validation" and can_carve)]
+    there: list[str] = [name for name in NAMES if name in found or name in made]
     if splits is None:
         if not there:
             raise InputError(
@@ -87,75 +98,6 @@ def wanted_splits(found: list[str], splits: Sequence[str] | None, cfg: DataConfi
         if name not in there and name not in found:
             raise InputError(f"no {name} split; there are {', '.join(dict.fromkeys(there + found))}")
     return use
-
-
-def carve(train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """(train, validation): `fraction` of the rows, chosen by `seed`, a like fraction of each class; order is kept.
-
-    A text of so few documents that the fraction is less than one of them is cut instead: the last `fraction` of each
-    document's characters is validation, which for a single file is nanoGPT's split.
-
-    Raises:
-        InputError: nothing is left for one of the two.
-    """
-    label = train.features.get("label")
-    if label is None and len(train) * fraction < 1 and train.column_names == ["text"]:
-        logger.info("validation: carved from train, the last %g %% of each document's characters", 100 * fraction)
-        return _cut(train, fraction)
-    if "predicate" in train.column_names:  # rows of one sentence stay together
-        starts = [sentence.row for sentence in sentences(train["words"], train["predicate"])]
-        sizes = np.diff([*starts, len(train)])
-        chosen = np.repeat(_choose(len(starts), None, fraction, seed), sizes)
-    else:
-        chosen = _choose(len(train), np.asarray(train["label"]) if label is not None else None, fraction, seed)
-    if not 0 < chosen.sum() < len(train):
-        if label is not None and len(set(train["label"])) == len(train) > 1:
-            raise InputError(
-                f"data.validation_fraction={fraction}: no class has a row for each split, for the label column has as "
-                f"many values as rows ({len(train):,}){_if_numbers(label.names)}; set data.columns.label to a column "
-                f"of classes, or give a split in data.files.validation"
-            )
-        raise InputError(
-            f"data.validation_fraction={fraction}: {len(train):,} rows are too few to carve a validation split from; "
-            f"give one in data.files.validation, or set data.validation_fraction=0"
-        )
-    how = "a like share of each class" if label is not None else "at random"
-    logger.info("validation: carved from train, %s of %s rows, %s", f"{chosen.sum():,}", f"{len(train):,}", how)
-    return train.select(np.nonzero(~chosen)[0]), train.select(np.nonzero(chosen)[0])
-
-
-def _if_numbers(names: Sequence[str]) -> str:
-    """A word on labels that are all real numbers: those of a csv are texts like others."""
-    return ", and numbers to predict are no classes" if all(re.fullmatch(r"-?\d*\.\d+", n) for n in names) else ""
-
-
-def _choose(rows: int, labels: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
-    """(rows,) bool, true for validation. Rounds per class, and leaves each class at least one row in train."""
-    order = np.random.default_rng(seed).permutation(rows)
-    chosen = np.zeros(rows, dtype=bool)
-    if labels is None:
-        chosen[order[: max(1, round(rows * fraction))]] = True
-        return chosen
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        chosen[members[: min(round(len(members) * fraction), len(members) - 1)]] = True
-    names, counts = np.unique(labels, return_counts=True)
-    if not chosen.any() and counts.max() > 1:  # every class is small
-        chosen[order[labels[order] == names[counts.argmax()]][0]] = True
-    return chosen
-
-
-def _cut(train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    texts = train["text"]
-    cuts = [int(len(text) * (1 - fraction)) for text in texts]
-    if not all(cuts):
-        raise InputError(
-            f"data.validation_fraction={fraction}: the text is too short to cut a validation split from; "
-            f"set data.validation_fraction=0"
-        )
-    parts = ([t[:c] for t, c in zip(texts, cuts, strict=True)], [t[c:] for t, c in zip(texts, cuts, strict=True)])
-    first, last = (Dataset.from_dict({"text": part}, features=train.features) for part in parts)
-    return first, last
 
 
 def checked_limits(cfg: DataConfig) -> dict[str, int]:
@@ -180,11 +122,39 @@ def check_limited(limits: Iterable[str], found: Iterable[str]) -> None:
         raise InputError(f"data.limits.{min(unknown)}: no such split; there are {', '.join(found)}")
 
 
-def limited(splits: dict[str, Dataset], limits: dict[str, int]) -> dict[str, Dataset]:
-    """Each split's first rows, as many as its limit says. A limit beyond the split's end keeps all of it."""
+def say_limits_without_effect(limits: Iterable[str], splits: Iterable[str]) -> None:
+    """Warn of a limit on a split that there is not in this run."""
+    for name in limits:
+        if name not in splits:
+            logger.warning("data.limits.%s has no effect: there is no %s split", name, name)
+
+
+def limited(splits: Mapping[str, Dataset], limits: Mapping[str, int], seed: int) -> dict[str, Dataset]:
+    """Of each split a random sample of as many rows as its limit says, in their order; all, where that is no fewer.
+
+    A sample is part of each larger one of the same seed. Rows of one sentence (semantic role labelling) stay together,
+    so that there may be a few less.
+    """
     result = dict(splits)
     for name, rows in limits.items():
         if name in splits and rows < len(splits[name]):
-            result[name] = splits[name].select(range(rows))
-            logger.info("%s: the first %s of %s rows (data.limits)", name, f"{rows:,}", f"{len(splits[name]):,}")
+            result[name] = splits[name].select(sample(splits[name], rows, seed))
+            logger.info(
+                "%s: a random sample of %s of %s rows (data.limits, seed %d)",
+                *(name, f"{len(result[name]):,}", f"{len(splits[name]):,}", seed),
+            )
     return result
+
+
+def sample(split: Dataset, rows: int, seed: int) -> np.ndarray:
+    """Which rows are drawn, in their order."""
+    starts = np.arange(len(split))
+    if "predicate" in split.column_names:
+        words, predicates = split["words"][:], split["predicate"][:]
+        starts = np.array([sentence.row for sentence in sentences(words, predicates)])
+    order = np.random.default_rng(seed).permutation(len(starts))
+    sizes = np.diff([*starts, len(split)])
+    count = max(1, int(np.searchsorted(np.cumsum(sizes[order]), rows, side="right")))
+    chosen = np.zeros(len(starts), dtype=bool)
+    chosen[order[:count]] = True
+    return np.flatnonzero(np.repeat(chosen, sizes))

@@ -8,7 +8,7 @@ one can know of a stream beforehand is known later, or never:
   several dataloader workers none sees all rows, and it is not found;
 * the rows read, used and left out are said when the stream first ends, else when training does; each of several such
   workers speaks for itself;
-* no validation split is carved, and the data have no fingerprint.
+* no split is made from train, a limit takes the first rows, and the data have no fingerprint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hf_llm.data import records, sources
 from hf_llm.data.columns import Column, listed
 from hf_llm.data.records import NO_LABEL, Part, Record
 from hf_llm.data.rows import Tally, report
-from hf_llm.data.splits import check_limited, logger, wanted_splits
+from hf_llm.data.splits import check_limited, logger, say_limits_without_effect, wanted_splits
 
 
 class Streams(IterableDatasetDict):
@@ -194,9 +194,17 @@ def load(
     """
     if cfg.path and cfg.path.startswith("builtin:"):
         raise InputError(f"data.streaming: {cfg.path} is in memory already; set data.streaming=false")
+    for key, value in (("group_by", cfg.group_by), ("test_fraction", cfg.test_fraction)):
+        if value:
+            raise InputError(
+                f"data.{key}={value}: no split is made from a stream, whose rows are not known beforehand; give "
+                "data.files.validation and data.files.test, or set data.streaming=false"
+            )
     found = sources.find(cfg)
     use = wanted_splits(list(found), splits, cfg)
     check_limited(limits, found)
+    if splits is None:
+        say_limits_without_effect(limits, use)
     if "validation" not in found and cfg.validation_fraction:
         logger.info("validation: none, for a stream cannot be carved; data.files.validation gives one")
     result = Streams()
@@ -209,6 +217,11 @@ def load(
             _name_labels(stream, labels, origin)
         result[split] = stream.dataset()
         result.streams.append(stream)
+        if stream.limit is not None:
+            logger.info(
+                "%s: the first %s rows of the stream (data.limits): of one that is sorted they are no fair sample",
+                *(split, f"{stream.limit:,}"),
+            )
         next(iter(result[split]), None)
         stream.tallies.clear()  # a first look is no reading
     return result

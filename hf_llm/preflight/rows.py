@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TEXTS = ("text", "text_pair", "source", "words", "question", "context")  # canonical columns that say what a row is
+from hf_llm.data.duplicates import digests, text_columns
+
 SHARES = (50, 90, 99)  # per cent of the rows that are no longer
 LIMIT = 1_000_000  # rows of a split that are compared: some seconds
 LIMIT_BYTES = 2**31  # of their text, likewise
@@ -108,23 +108,4 @@ def _column(rows: Dataset, name: str) -> np.ndarray:
 
 def _digests(rows: Dataset) -> np.ndarray:
     """(rows,) uint64, of the first `LIMIT` rows, or of those that hold the first `LIMIT_BYTES` of text."""
-    columns = [name for name in TEXTS if name in rows.column_names]
-    parts, count, size = [], 0, 0
-    for batch in rows.select_columns(columns).with_format("arrow").iter(batch_size=1000):
-        texts = [[_as_text(value) for value in batch.column(name).to_pylist()] for name in columns]
-        parts += [_digest(row) for row in zip(*texts, strict=True)]
-        count += batch.num_rows
-        size += batch.nbytes
-        if count >= LIMIT or size >= LIMIT_BYTES:
-            break
-    return np.frombuffer(b"".join(parts), dtype="<u8")
-
-
-def _as_text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else " ".join(value)
-
-
-def _digest(texts: tuple[str, ...]) -> bytes:
-    # lengths apart: ("ab", "c") and ("a", "bc") differ
-    whole = "".join([*(f"{len(text)} " for text in texts[1:]), *texts])
-    return hashlib.blake2b(whole.encode(), digest_size=8).digest()
+    return digests(rows, text_columns(rows), LIMIT, LIMIT_BYTES)

@@ -155,6 +155,7 @@ def test_a_table_may_have_pairs_numbers_as_ids_and_places_left_open(tmp_path, ca
 
 
 def test_a_test_split_without_answers_is_left_out(tmp_path):
-    for name, rows in {"train": [asked(), asked()], "test": [{"question": "Where?", "context": CONTEXT}]}.items():
+    train = [asked(), asked(context="It sat.", answers=[])]
+    for name, rows in {"train": train, "test": [{"question": "Where?", "context": CONTEXT}]}.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "test" not in data.load(DataConfig(path=str(tmp_path)), COLUMNS, seed=1)

@@ -226,9 +226,9 @@ CASES = {
     ),
     "limit to one class": (
         {"t.csv": "text,label\n" + "x,a\n" * 30 + "y,b\n" * 30},
-        {"limits": {"train": 20}, "validation_fraction": 0},
+        {"limits": {"train": 1}, "validation_fraction": 0},
         ROWS,
-        "data.limits.train=20: the first 20 rows .* 'a'; shuffle the file, or give data.limits.train=31 at least",
+        "data.limits.train=1: all 1 rows of the sample have the label '[ab]'; .*: give a higher limit",
     ),
     "limit of nothing": ({"t.csv": GOOD}, {"limits": {"train": 0}}, ROWS, "data.limits.train=0: give a whole number"),
     "limit for no split": ({"t.csv": GOOD}, {"limits": {"trian": 3}}, ROWS, "data.limits.trian: no such split"),
@@ -360,9 +360,9 @@ def test_a_row_is_named_rightly_after_rows_that_were_left_out(tmp_path):
 
 
 def test_a_limit_to_one_class_is_fine_for_a_trained_model_and_a_wider_one_for_any(tmp_path):
-    write(tmp_path, {"t.csv": "text,label\n" + "x,a\n" * 30 + "y,b\n" * 30})
+    write(tmp_path, {"t.csv": "text,label\n" + "".join(f"x{n},{'ab'[n // 30]}\n" for n in range(60))})
     options = {"files": str(tmp_path / "t.csv"), "validation_fraction": 0}
-    for rows, labels in ((20, ["a", "b"]), (31, None), (99, None)):
+    for rows, labels in ((1, ["a", "b"]), (31, None), (99, None)):
         train = data.load(DataConfig(**options, limits={"train": rows}), ROWS, seed=0, labels=labels)["train"]
         assert len(train) == min(rows, 60)
     cfg = DataConfig(**{**options, "validation_fraction": 0.5}, limits={"train": 1})
@@ -412,7 +412,7 @@ def test_a_label_that_looks_like_another_is_told_apart(label, name, what):
 
 
 def test_labels_of_train_that_look_alike_are_warned_of_once(tmp_path, caplog):
-    (tmp_path / "t.csv").write_text("text,label\n" + "x,a\ny,b\nz,a \n" * 20)
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"x{n},a\ny{n},b\nz{n},a \n" for n in range(20)))
     files = {"train": str(tmp_path / "t.csv"), "test": str(tmp_path / "t.csv")}
     with caplog.at_level(logging.WARNING, "hf_llm"):
         data.load(DataConfig(files=files), ROWS, seed=0)

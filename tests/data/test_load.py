@@ -279,11 +279,19 @@ def test_a_single_document_is_cut_where_nanogpt_cuts_it(tmp_path):
     assert both["train"][0]["text"] + both["validation"][0]["text"] == text
 
 
-def test_limits_take_the_first_rows_and_may_exceed_the_data(tmp_path):
-    path = write(tmp_path / "t.txt", "\n".join(map(str, range(100))))
-    both = load(TEXT, files=path, sample_by="line", validation_fraction=0.1, limits={"train": 5, "val": 1000})
-    assert (len(both["train"]), len(both["validation"])) == (5, 10)
-    assert list(both["train"]["text"])[:1] in (["0"], ["1"], ["2"])
+def test_limits_take_a_seeded_sample_in_order_and_may_exceed_the_data(tmp_path):
+    path = write(tmp_path / "t.csv", csv_of([("text", "label"), *((f"t{i:03}", "ab"[i // 50]) for i in range(100))]))
+    options = {"files": path, "validation_fraction": 0.2, "limits": {"train": 20, "val": 7, "test": 9}}
+    first = load(**options)
+    assert (len(first["train"]), len(first["validation"])) == (20, 7)
+    for split in first.values():
+        assert list(split["text"]) == sorted(split["text"])
+        assert set(split["label"]) == {0, 1}  # of a file that is sorted by label
+    assert list(load(**options)["train"]["text"]) == list(first["train"]["text"])
+    assert list(load(**options, seed=1)["train"]["text"]) != list(first["train"]["text"])
+    more = load(**{**options, "limits": {"train": 40, "validation": 1000}})
+    assert set(first["train"]["text"]) < set(more["train"]["text"])
+    assert (len(more["train"]), len(more["validation"])) == (40, 20)
 
 
 def test_the_fingerprint_is_of_the_content_alone(tmp_path):
@@ -343,7 +351,7 @@ def test_streamed_rows_equal_those_that_are_loaded(ending, tmp_path):
         )
     else:
         pq.write_table(pa.table(table), path)
-    cfg = DataConfig(files=str(path), streaming=True, limits={"train": 10}, labels=["ham", "spam"])
+    cfg = DataConfig(files=str(path), streaming=True, labels=["ham", "spam"])
     streams = data.load(cfg, ROWS, seed=0)
     assert data.fingerprint(streams) is None
     assert list(streams) == ["train"]

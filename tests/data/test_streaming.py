@@ -29,7 +29,7 @@ OTHERWISE = {
     "numbers to predict": "label '0.100' is not one of data.labels",
     "label beyond 64 bits": "row 1: label '12345678901234567890' is not one of data.labels",
     "label only in validation": r"v.csv, row 2 \(line 3\): label 'c' is not one of data.labels: 'a', 'b'",
-    "limit to one class": "data.limits.train=20: the first 20 rows .* 'a'; shuffle the file, or raise the limit",
+    "limit to one class": "data.limits.train=1: the first 1 rows .* 'a'; shuffle the file, or raise the limit",
     "undecodable txt": "t.txt, line 2: byte 3 of the file .0xc8. is not utf-8; set data.encoding$",  # no guess
     "utf-16": "t.txt, line 1: byte 1 of the file .0xff. is not utf-8; set data.encoding$",
     "unknown built-in": "is in memory already; set data.streaming=false",
@@ -134,7 +134,8 @@ def test_a_limit_is_over_all_files(tmp_path, caplog):
     write(tmp_path, {"a.csv": GOOD, "b.csv": GOOD})
     with caplog.at_level(logging.INFO, "hf_llm"):
         assert len(list(stream(tmp_path / "?.csv", limits={"train": 6})["train"])) == 6
-        assert said(caplog) == ["train: 6 rows read, 6 used"]
+        assert said(caplog)[-1] == "train: 6 rows read, 6 used"
+        assert "train: the first 6 rows of the stream (data.limits)" in caplog.text
         assert len(list(stream(tmp_path / "?.csv", limits={"train": 60})["train"])) == 8
 
 
