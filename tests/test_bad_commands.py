@@ -18,19 +18,25 @@ TRANSCRIPT = Path(__file__).with_name("bad_commands.txt").read_text(encoding="ut
 # (command, what the message says)
 CASES = [(line[2:], TRANSCRIPT[i + 1].strip()) for i, line in enumerate(TRANSCRIPT) if line.startswith("$ ")]
 
+
+def numbered(row, count):
+    """A row so many times, with its number in place of #: equal rows cannot be split."""
+    return "".join(row.replace("#", str(number)) for number in range(count))
+
+
 # What lies in the folder that each command runs in, beside toys' corpus.txt and train.csv.
 FILES = {
     "empty.txt": "",
     "white.txt": "  \n\n",
     "bytes.txt": b"a good line\nand \xff a bad one\n",
     "notes.dat": "words",
-    "good.csv": "text,label\n" + "red cat,a\nblue dog,b\n" * 20,
+    "good.csv": "text,label\n" + numbered("red cat #,a\nblue dog #,b\n", 20),
     "lable.csv": "text,lable\nx,a\ny,b\n",
     "null_text.csv": "text,label\nx,a\n,b\n",
     "null_label.csv": "text,label\nx,a\ny,\n",
     "unseen.csv": "text,label\nx,a\ny,c\n",
     "one_class.csv": "text,label\n" + "x,a\n" * 20,
-    "sorted.csv": "text,label\n" + "x,a\n" * 20 + "y,b\n" * 20,
+    "sorted.csv": "text,label\n" + numbered("x#,a\n", 20) + numbered("y#,b\n", 20),
     "long_row.csv": "text,label\nx,a\ny,b,c\n",
     "short_row.csv": "text,label\nx,a\ny\n",
     "quote.csv": 'text,label\n"x,a\ny,b\n',
@@ -38,15 +44,19 @@ FILES = {
     "latin.csv": b"text,label\nx,a\ncaf\xe9,b\n",
     "null.jsonl": '{"text": "x", "label": "a"}\n{"text": null, "label": "b"}\n',
     "broken.jsonl": '{"text": "x", "label": "a"}\n{"text": "y", "label":}\n',
-    "pairs.csv": "source,target\n" + "red cat,chat\nblue dog,chien\n" * 20,
+    "pairs.csv": "source,target\n" + numbered("red cat #,chat\nblue dog #,chien\n", 20),
     "number_target.jsonl": '{"source": "x", "target": ["y", 3]}\n',
     "no_target.jsonl": '{"source": "x", "target": "y"}\n{"source": "x", "target": []}\n',
     "deep.csv": "text,label\n" + "x,a\nz,b\n" * 1000 + "y\n",
     "short.conll": "red\tX\ncat\n",
     "tags.jsonl": '{"words": ["red", "cat"], "tags": ["X"]}\n',
-    "asked.jsonl": '{"question": "who", "context": "a cat", "answers": {"text": ["cat"], "answer_start": [2]}}\n' * 9,
+    "asked.jsonl": numbered(
+        '{"question": "who", "context": "a cat #", "answers": {"text": ["cat"], "answer_start": [2]}}
+', 9
+    ),
     "before.jsonl": "".join(
-        f'{{"question": "who", "context": "a cat", "answers": {{"text": ["cat"], "answer_start": [{start}]}}}}\n'
+        f'{{"question": "who", "context": "a cat", "answers": {{"text": ["cat"], "answer_start": [{start}]}}}}
+'
         for start in (-1, -4)
     ),
     "answers.jsonl": '{"question": "who", "context": "a cat", "answers": 7}\n',
@@ -57,13 +67,13 @@ FILES = {
     "weightless/config.json": '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}',
     "outputs/foreign/thesis.tex": "mine",
     "outputs/in_the_way": "a file",
-    "roles.conll": "1\tit\t_\tB-A0\n2\tran\trun.01\tB-V\n3\tnow\t_\tO\n\n" * 30,
+    "roles.conll": numbered("1\tit#\t_\tB-A0\n2\tran\trun.01\tB-V\n3\tnow\t_\tO\n\n", 30),
     "short_roles.conll": "1\tit\t_\tB-A0\n2\tran\trun.01\tB-V\n\n1\tit\t_\tB-A0\n2\tran\t_\tB-V\n",
     "other_verb.conll": "1\tit\trun.01\tB-A0\n2\tran\t_\tB-V\n",
     "roles.jsonl": '{"words": ["it", "is"], "predicate": "is", "tags": ["B-A0", "B-V"]}\n'
     '{"words": ["is", "is"], "predicate": "is", "tags": ["O", "B-V"]}\n',
-    "no_verbs.jsonl": '{"words": ["it", "is"], "predicate": 1, "tags": ["B-A0", "O"]}\n' * 20,
-    "no_predicates.jsonl": '{"words": ["it", "is"], "tags": ["B-A0", "O"]}\n' * 20,
+    "no_verbs.jsonl": numbered('{"words": ["it#", "is"], "predicate": 1, "tags": ["B-A0", "O"]}\n', 20),
+    "no_predicates.jsonl": numbered('{"words": ["it#", "is"], "tags": ["B-A0", "O"]}\n', 20),
     "conf/data/tabs.yaml": "files:\n\ttrain: corpus.txt\n",
     "conf/data/unknown.yaml": "pth: corpus.txt\n",
     "conf/data/code.yaml": "_target_: os.system\n",

@@ -10,11 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
 from hf_llm.config import DataConfig, InputError
+from hf_llm.data import word_columns
 from hf_llm.data.columns import Column, present, shorten
 from hf_llm.data.decoding import lines
 from hf_llm.data.rows import Rows, from_table
@@ -33,17 +35,17 @@ class Sentence:
 def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg: DataConfig) -> Rows:
     """The sentences of a file as rows, each column a list of strings.
 
-    Comments, and of CoNLL-U the ranges (`1-2`) and empty nodes (`8.1`), which are no words of the sentence, are
-    passed over.
+    Comments, and where the first column counts the words, as in CoNLL-U, the ranges (`1-2`) and empty nodes (`8.1`),
+    which are no words of the sentence, are passed over.
 
     Raises:
-        InputError: a word has another number of columns than the first, or a column is not there.
+        InputError: a word has another number of columns than the first, or a column is not there or holds no words.
     """
     found = list(sentences(text, form, cfg.delimiter))
-    if form == "conllu":
-        found = [s for s in (_without_ranges(s) for s in found) if s.words]
     documents = [s for s in found if s.words[0][0].strip() == DOCUMENT]
     found = [s for s in found if s.words[0][0].strip() != DOCUMENT]
+    if form == "conllu" or (found and word_columns.counts([s.words for s in found], 0)):
+        found = [s for s in (without_ranges(s) for s in found) if s.words]
     if not found:
         raise InputError(f"{where}: no sentence; give a word a line, and a blank line after each sentence")
     width = len(found[0].words[0])
@@ -55,6 +57,8 @@ def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg
         raise InputError(f"{where}, line {found[0].line}: {width} columns, and {given} {len(names)}")
     wanted = [_by_number(column, names, form) for column in columns]
     here = present(wanted, names, where)
+    if form == "conll":
+        _refuse_mistaken(found, columns, {column.name: column.source for column in here}, names, where)
     table = {}
     for asked, column in zip(columns, wanted, strict=True):
         if column in here:
@@ -68,6 +72,33 @@ def parse_conll(text: str, where: str, form: str, columns: Sequence[Column], cfg
         left_out=Counter({"document marks": len(documents)} if documents else {}),
         line_of=lambda number: int(lines[number - 1]),
     )
+
+
+def refuse_columns(text: str, where: str) -> None:
+    """Raises InputError where a text, to be read as a sentence a line, is columns whose first one counts the words."""
+    rows = [sentence.words for sentence in islice(sentences(text, "conll", None), 20)]
+    widths = {len(fields) for words in rows for fields in words}
+    if "\t" not in text or len(widths) != 1 or not word_columns.counts(rows, 0):
+        return
+    (width,) = widths
+    if len(rows) > 1 or width > 3:
+        form = "conllu" if width == len(CONLLU) else "conll"
+        words = word_columns.propose(rows, None)["words"]
+        raise InputError(
+            f"{where}: the lines are CoNLL's, a word a line in {width} columns, and no sentences; set "
+            f"data.format={form}" + (f" and data.columns.words={words}" if form == "conll" else "")
+        )
+
+
+def _refuse_mistaken(
+    found: Sequence[Sentence], asked: Sequence[Column], sources: dict[str, str], names: list[str], where: str
+) -> None:
+    """Raises InputError where the column of words holds none, or that of tags surely is another."""
+    places = {column.kind: names.index(sources[column.name]) for column in asked if column.name in sources}
+    by_default = any(column.kind == "tags" and column.source == column.name for column in asked)
+    rows = [sentence.words for sentence in found]
+    if "words" in places and (wrong := word_columns.refusal(rows, places["words"], places.get("tags"), by_default)):
+        raise InputError(f"{where}: {wrong}")
 
 
 def _by_number(column: Column, names: Sequence[str], form: str) -> Column:
@@ -110,9 +141,10 @@ def _is_comment(line: str, fields: list[str], form: str, width: int) -> bool:
     return form == "conllu" or (line.startswith("# ") and (len(fields) != width or width == 0))
 
 
-def _without_ranges(sentence: Sentence) -> Sentence:
-    kept = [(i, word) for i, word in enumerate(sentence.words) if "-" not in word[0] and "." not in word[0]]
-    return Sentence(sentence.line + (kept[0][0] if kept else 0), [word for _, word in kept])
+def without_ranges(sentence: Sentence) -> Sentence:
+    """The sentence without CoNLL-U's ranges and empty nodes."""
+    kept = word_columns.without_ranges(sentence.words)
+    return Sentence(sentence.line + (kept[0][0] if kept else 0), [list(fields) for _, fields in kept])
 
 
 def _check_width(sentence: Sentence, width: int, where: str) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from hf_llm.config import DataConfig, InputError
 from hf_llm.data import propositions
 from hf_llm.data.columns import Column, present
-from hf_llm.data.conll import parse_conll
+from hf_llm.data.conll import parse_conll, refuse_columns
 from hf_llm.data.decoding import decode, lines
 from hf_llm.data.delimited import parse_delimited
 from hf_llm.data.jsonlines import parse_json
@@ -42,7 +42,7 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
     if form in ("parquet", "arrow"):
         return parse_table(raw, where, form, columns)
     text = decode(raw, where, cfg.encoding)
-    if form in ("txt", "conll", "json", "jsonl") and any(column.kind == "predicate" for column in columns):
+    if form in ("txt", "conll", "conllu", "json", "jsonl") and any(column.kind == "predicate" for column in columns):
         return propositions.parse(text, where, form, columns, cfg)
     if form == "txt":
         return parse_text(text, where, columns, sample_by)
@@ -55,6 +55,8 @@ def parse(raw: bytes, where: str, form: str, columns: Sequence[Column], cfg: Dat
 
 def parse_text(text: str, where: str, columns: Sequence[Column], sample_by: str) -> Rows:
     """Documents: the lines, the blank-line-separated paragraphs or the whole of a text. Blank ones are left out."""
+    if any(column.kind == "words" for column in columns):
+        refuse_columns(text, where)
     (column, kind) = text_column(columns, where)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -87,5 +89,8 @@ def text_column(columns: Sequence[Column], where: str) -> tuple[str, str]:
         InputError: another column is wanted too.
     """
     column = next(column for column in columns if column.kind in ("text", "words"))
-    present(columns, [column.source], where, hint=": a text file has no other (csv, tsv, jsonl and parquet may)")
+    others = "csv, tsv, jsonl and parquet may"
+    if column.kind == "words":
+        others = "jsonl and parquet may, and a word a line is data.format=conll"
+    present(columns, [column.source], where, hint=f": a text file has no other ({others})")
     return column.source, column.kind

@@ -18,7 +18,11 @@ from hf_llm.data.rows import Rows
 
 logger = logging.getLogger(__name__)
 
-REAL = "is a real number; classes are text or whole numbers"
+DECIMAL = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")  # also with a decimal comma
+DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3\d{4}([T ].*)?")
+MOST = 0.9  # of the names have to be numbers or dates: a few may say that a value is missing
+FEW_ROWS = 20  # of which one cannot say that their labels are too many
+REAL = "is a real number to predict (regression), which no task does yet; classes are text or whole numbers"
 
 
 def encode(
@@ -40,7 +44,12 @@ def encode(
     found = {id(part): _names(part, name) for part in parts if name in part.dataset.column_names}
     train = [part for part in splits.get("train", parts) if id(part) in found]
     if labels is None and train:
-        labels = _class_label_names(train, name) or _sorted_names(found[id(part)] for part in train)
+        labels = _class_label_names(train, name)
+        if labels is None:
+            labels = _sorted_names(found[id(part)] for part in train)
+            rows = sum(len(found[id(part)]) - found[id(part)].null_count for part in train)
+            if not optional and (reason := no_classes(labels, rows)):
+                raise InputError(f"{train[0].where}: {reason}")
         origin = "the train split" if "train" in splits else "the data"
         if pairs := likeness.pairs(labels):
             said = [f"{quoted(a)} and {quoted(b)} ({likeness.difference(a, b)})" for a, b in pairs]
@@ -68,6 +77,37 @@ def encode(
                 part.dataset = part.dataset.remove_columns(name)
     elif "train" in splits:
         _refuse_one_class([found[id(part)] for part in train], train[0])
+
+
+def no_classes(names: Sequence[str], rows: int) -> str | None:
+    """Why the labels of so many rows are no classes; None where they may be."""
+    remedy = (
+        "; set data.columns.label to a column of classes, or if these are the classes name each of them, "
+        "data.labels=[…]"
+    )
+    examples = ", ".join(map(quoted, names[:3])) + (", …" if len(names) > 3 else "")
+    numbers = [name for name in names if DECIMAL.fullmatch(name.strip())]
+    if any(not _is_whole(name) for name in numbers) and len(numbers) >= MOST * len(names):
+        return (
+            f"the labels ({len(names):,} different ones: {examples}) are numbers to predict and no classes, which "
+            f"is regression, and no task does that yet: make classes of them (low, middle, high)" + remedy
+        )
+    if sum(bool(DATE.fullmatch(name.strip())) for name in names) >= MOST * len(names):
+        return f"the labels ({len(names):,} different ones: {examples}) are dates, and no classes{remedy}"
+    if len(names) > rows / 2 and rows >= FEW_ROWS:
+        return (
+            f"the label column has {len(names):,} different values in {rows:,} rows ({examples}), as ids and free "
+            f"text have, and no classes{remedy}"
+        )
+    return None
+
+
+def _is_whole(number: str) -> bool:
+    """Whether "1.0", "2," or "1e3" is a whole number."""
+    try:
+        return float(number.replace(",", ".")).is_integer()
+    except ValueError:
+        return False
 
 
 def unlisted(label: str, labels: Sequence[str], origin: str) -> str:

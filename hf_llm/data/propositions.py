@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from hf_llm.config import DataConfig, InputError
+from hf_llm.data import proposition_columns
 from hf_llm.data.columns import Column, present, shorten
-from hf_llm.data.conll import Sentence, sentences
+from hf_llm.data.conll import Sentence, refuse_columns, sentences, without_ranges
 from hf_llm.data.decoding import lines
 from hf_llm.data.json_objects import parse_row
 from hf_llm.data.jsonlines import json_lines
 from hf_llm.data.rows import BLANK_LINES, Rows, from_table
 from hf_llm.data.words import split
 
-NONE = ("_", "-")  # what stands for no predicate: of CoNLL-U's kin, of CoNLL-2005 and 2012
 TAG = re.compile(r"O|[BI]-.+")
 BRACKETS = re.compile(r"(?:\((?P<role>[^()*]+))?\*(?P<end>\))?")  # (A0*, *, *), (V*)
 
@@ -48,7 +48,9 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
     """
     asked = {column.kind: column for column in columns}
     left_out: Counter[str] = Counter()
+    rows: list[Row] = []
     if form == "txt":
+        refuse_columns(text, where)
         given = lines(text)
         rows = [Row(n, split(line)) for n, line in enumerate(given, 1) if line.strip()]
         left_out += Counter({BLANK_LINES: len(given) - len(rows)})  # less those of which there are none
@@ -58,8 +60,12 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
             where,
             hint=": a text file has no other (conll, jsonl, parquet may)",
         )
-    elif form == "conll":
-        rows = list(_of_conll(text, where, asked, cfg, left_out))
+    elif form in ("conll", "conllu"):
+        found = list(sentences(text, "propositions", cfg.delimiter))
+        if form == "conllu" or proposition_columns.count_words(found):
+            found = [sentence for sentence in map(without_ranges, found) if sentence.words]
+        if found:
+            rows = list(_of_conll(found, where, form, asked, cfg, left_out))
     else:
         rows = list(_of_json(text, where, columns))
     if not rows:
@@ -78,21 +84,23 @@ def parse(text: str, where: str, form: str, columns: Sequence[Column], cfg: Data
         numbers=starts if form == "txt" else None,
         unit="line" if form == "txt" else "row",
         left_out=left_out,
-        line_of=(lambda number: int(starts[number - 1])) if form == "conll" else None,
+        line_of=(lambda number: int(starts[number - 1])) if form in ("conll", "conllu") else None,
     )
 
 
 def _of_conll(
-    text: str, where: str, asked: dict[str, Column], cfg: DataConfig, left_out: Counter[str]
+    found: Sequence[Sentence],
+    where: str,
+    form: str,
+    asked: dict[str, Column],
+    cfg: DataConfig,
+    left_out: Counter[str],
 ) -> Iterator[Row]:
     """A row for each column of roles: they stand side by side, in the order of their predicates."""
-    names = list(cfg.column_names or ())
-    places = {kind: _place(column, names, where) for kind, column in asked.items()}
-    if "roles" not in places:
-        places["roles"] = None
-    for sentence in sentences(text, "propositions", cfg.delimiter):
+    places = proposition_columns.places(found, asked, list(cfg.column_names or ()), form, where)
+    for sentence in found:
         try:
-            yield from list(_of_sentence(sentence, places))
+            yield from list(_of_sentence(sentence, places, heads=form == "conllu"))
         except _Bad as bad:
             if cfg.bad_rows != "skip":
                 raise InputError(
@@ -107,25 +115,7 @@ class _Bad(Exception):
         self.line, self.kind = line, kind
 
 
-def _place(column: Column, names: list[str], where: str) -> Any:
-    """A column by its name or its number from the left; the first of the roles, or with the one after the last."""
-    source = column.source
-    if source in names:
-        return slice(names.index(source), None) if column.kind == "roles" else names.index(source)
-    if column.kind == "words" and source == column.name:
-        return 0
-    found = re.fullmatch(r"(\d+)(?::(-?\d+)?)?", source)
-    if not found or (column.kind != "roles" and ":" in source):
-        key = "group_by" if column.kind == "group" else f"columns.{column.name}"
-        raise InputError(
-            f"{where}: which column is data.{key}={source}? Number them from 0, as in "
-            "data.columns={words: 1, predicate: 4, tags: 5}, where tags is the first of the columns of roles"
-        )
-    first = int(found[1])
-    return slice(first, int(found[2]) if found[2] else None) if column.kind == "roles" else first
-
-
-def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
+def _of_sentence(sentence: Sentence, places: dict[str, Any], heads: bool) -> Iterator[Row]:
     width = len(sentence.words[0])
     least = max(place + 1 for place in places.values() if isinstance(place, int))
     for offset, fields in enumerate(sentence.words):
@@ -136,7 +126,8 @@ def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
             )
     words = [fields[places["words"]] for fields in sentence.words]
     group = sentence.words[0][places["group"]] if "group" in places else None
-    predicates = [i for i, fields in enumerate(sentence.words) if fields[places["predicate"]] not in NONE]
+    given = [fields[places["predicate"]] for fields in sentence.words] if "predicate" in places else []
+    predicates = [i for i, sense in enumerate(given) if sense not in proposition_columns.NONE]
     if places["roles"] is None:
         yield from (Row(sentence.line, words, i, group=group) for i in predicates or (None,))
         return
@@ -151,12 +142,19 @@ def _of_sentence(sentence: Sentence, places: dict[str, Any]) -> Iterator[Row]:
     if not predicates:
         yield Row(sentence.line, words, None, ["O"] * len(words), group)
     for i, column in zip(predicates, columns, strict=True):
-        tags = _bio(column, sentence.line)
+        is_bio = any(TAG.fullmatch(tag) or "*" in tag for tag in column)
+        tags = _of_heads(column, i) if heads and not is_bio else _bio(column, sentence.line)
         marked = [place for place, tag in enumerate(tags) if tag == "B-V"]
         if marked and i not in marked:
             said = f": {words[marked[0]]!r}, where column {places['predicate']} has {words[i]!r}"
             raise _Bad(sentence.line + marked[0], "a column of roles whose V is another word than the predicate", said)
         yield Row(sentence.line, words, i, tags, group)
+
+
+def _of_heads(column: Sequence[str], predicate: int) -> list[str]:
+    """The roles of Universal PropBank, which stand at the head words of arguments: spans of one word each."""
+    tags = ["O" if role in proposition_columns.NONE else f"B-{role}" for role in column]
+    return tags if "B-V" in tags else [*tags[:predicate], "B-V", *tags[predicate + 1 :]]
 
 
 def _bio(column: Sequence[str], line: int) -> list[str]:

@@ -210,7 +210,7 @@ CASES = {
         {"t.csv": "text,label\n" + "".join(f"x,0.{n}\n" for n in range(100, 160))},
         {},
         ROWS,
-        r"as many values as rows \(60\), and numbers to predict are no classes; set data.columns.label",
+        r"t.csv: the labels \(60 different ones: '0.100', .*\) are numbers to predict .*data.labels=\[…\]$",
     ),
     "limit on no split": (
         {"t.csv": GOOD},
@@ -391,6 +391,48 @@ def test_a_key_twice_is_refused_in_every_form_of_json(tmp_path, content, columns
     (tmp_path / "t.json").write_text(content)
     with pytest.raises(InputError, match=r"t.json, row 2: key 'text' is there twice"):
         data.read(str(tmp_path / "t.json"), DataConfig(), columns)
+
+
+def labelled(folder, values, **options):
+    write(folder, {"t.csv": "text,label\n" + "".join(f"t{n},{label}\n" for n, label in enumerate(values))})
+    cfg = DataConfig(files=str(folder / "t.csv"), validation_fraction=0, **options)
+    return data.load(cfg, ROWS, seed=0)["train"].features["label"].names
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([f"{n % 162 / 4}" for n in range(3000)], r"\(162 different ones: '0.0', '0.25', .*\) are numbers to predict"),
+        ([f'"{n % 9},5"' for n in range(100)], "are numbers to predict"),  # with a decimal comma
+        ([f"{n % 9}.5e-3" for n in range(100)] + ["?"] * 3, "are numbers to predict"),
+        (["0.5", "1.0", "1.5"] * 20, "are numbers to predict and no classes, which is regression"),
+        ([f"2021-03-{n % 28 + 1:02}" for n in range(300)], r"\(28 different ones: '2021-03-01', .*\) are dates"),
+        ([f"{n % 12 + 1}/24/2021 12:30" for n in range(300)], "are dates, and no classes"),
+        ([f"id-{n:05}" for n in range(100)], "has 100 different values in 100 rows"),
+        ([f"a remark on {n * 2 // 3}" for n in range(90)], "has 60 different values in 90 rows .* ids and free text"),
+        ([str(10_000 + n) for n in range(40)], "has 40 different values in 40 rows"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, said):
+    with pytest.raises(InputError, match=said):
+        labelled(tmp_path, labels)
+    names = sorted({label.strip('"') for label in labels})
+    assert labelled(tmp_path, labels, labels=names) == names  # who names them means it
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["1.0", "2.0", "3.0"] * 20,
+        ["-1", "0", "1"] * 20,
+        ["1.0.2", "1.1.0"] * 20,
+        [f"c{n % 50}" for n in range(100)],
+        ["1995", "1996"] * 20,
+        ["a", "b", "c"],
+    ],
+)
+def test_whole_numbers_years_and_a_class_for_every_two_rows_are_classes(tmp_path, labels):
+    assert set(labelled(tmp_path, labels)) == set(labels)
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,70 @@ def test_such_rows_are_not_streamed(tmp_path):
 def test_a_line_ends_at_a_line_feed_alone(tmp_path, separator, character):
     word = f"a{character}b"
     assert tagged(load(tmp_path, f"{word}{separator}X\r\nc{separator}O\r\n")) == [[(word, "X"), ("c", "O")]]
+
+
+def columns_of(*sentences):
+    """Lines of CoNLL, with an empty one after each sentence; fields are parted by a blank."""
+    return "".join("".join("\t".join(word.split()) + "\n" for word in sentence) + "\n" for sentence in sentences)
+
+
+UD = CONLLU + "\n" + CONLLU
+NER = columns_of(["1 EU B-ORG", "2 rejects O", "3 it O"], ["1 A O", "2 German B-MISC"])
+DOCUMENTS = columns_of(*[[f"bc/{n} 0 {i} w{n}{i} {tag}" for i, tag in enumerate(("NN", "VB"))] for n in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "said"),
+    [
+        ("t.conll", UD, {}, r"column 0 counts the words .*data.columns={words: 1, tags: 3}, or data.format=conllu"),
+        ("t.conll", UD, {"tags": 4}, r"give data.columns={words: 1, tags: 4}, or"),
+        ("t.conll", UD, {"words": 1}, r"column 9 has the remarks of CoNLL-U's .*MISC.*{words: 1, tags: 3}"),
+        (
+            "t.conll",
+            NER,
+            {},
+            r"t.conll: column 0 counts the words .*{words: 1, tags: 2} \(columns are numbered",
+        ),
+        ("t.conll", "-DOCSTART- -X- O\n\n".replace(" ", "\t") + NER, {}, r"{words: 1, tags: 2}"),
+        ("t.conll", NER.replace("1\t", "0\t").replace("2\t", "1\t").replace("3\t", "2\t"), {}, "counts the words"),
+        ("t.conll", columns_of(["x 1 a N", "x 2 b V"], ["y 1 c N", "y 2 d V"]), {"words": 1}, r"{words: 2, tags: 3}"),
+        ("t.conll", DOCUMENTS, {}, r"column 0 has the same value for each word .*'bc/0'.*{words: 3, tags: 4}"),
+        ("t.txt", UD, {}, "t.txt: the lines are CoNLL's, a word a line in 10 columns, .* set data.format=conllu$"),
+        ("t.txt", NER, {}, "set data.format=conll and data.columns.words=1"),
+        ("t.txt", "EU B-ORG\n", {}, "a text file has no other .*a word a line is data.format=conll"),
+    ],
+)
+def test_a_column_that_counts_the_words_is_not_taken_for_them(tmp_path, name, content, columns, said):
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, content, name, columns)
+
+
+def test_the_columns_that_are_proposed_are_read_without_ranges_and_empty_nodes(tmp_path):
+    expected = tagged(load(tmp_path, CONLLU, "t.conllu"))
+    assert tagged(load(tmp_path, CONLLU, "t.conll", {"words": 1, "tags": 3})) == expected
+    assert tagged(load(tmp_path, CONLLU, "t.txt", format="conllu")) == expected
+    assert tagged(load(tmp_path, NER, "t.conll", {"words": 1}))[1] == [("A", "O"), ("German", "B-MISC")]
+
+
+def test_numbers_that_count_nothing_are_words(tmp_path):
+    content = columns_of(["1 NUM", "2 NUM", "apples NOUN"], ["7 NUM", "8 NUM"], ["1 NUM"])
+    assert [len(row) for row in tagged(load(tmp_path, content))] == [3, 2, 1]
+    numbered = "1 it is\n2 they are\n"
+    (tmp_path / "new.txt").write_text(numbered)
+    assert data.read(str(tmp_path / "new.txt"), DataConfig(), {"words": "words"})["words"][0] == ["1", "it", "is"]
+
+
+def test_conll_to_predict_on_may_be_named_in_the_same_way(tmp_path):
+    (tmp_path / "new.conll").write_text(NER)
+    with pytest.raises(InputError, match=r"column 0 counts the words .*; give data.columns={words: 1} \("):
+        data.read(str(tmp_path / "new.conll"), DataConfig(), {"words": "words"})
+
+
+def test_sentences_of_one_document_stay_on_one_side(tmp_path):
+    (tmp_path / "t.conll").write_text(columns_of(*[[f"d{n % 7} w{n} X", f"d{n % 7} x{n * n} Y"] for n in range(70)]))
+    cfg = DataConfig(files=str(tmp_path / "t.conll"), columns={"words": 1}, group_by="0", validation_fraction=0.2)
+    splits = data.load(cfg, COLUMNS, seed=1)
+    documents = [{int(words[0][1:]) % 7 for words in split["words"]} for split in splits.values()]
+    assert not documents[0] & documents[1]
+    assert len(documents[1]) == 1
+    assert splits["train"].column_names == ["words", "tags"]

@@ -172,3 +172,72 @@ def test_a_line_separator_in_a_text_ends_no_row(tmp_path):
     rows = data.read(str(tmp_path / "new.txt"), DataConfig(), columns)
     assert len(rows) == 2
     assert rows["words"][1] == ["and", "sat"]
+
+
+def conllu(*sentences):
+    """Universal PropBank 1.0: CoNLL-U's ten columns, the senses, and the roles of each predicate at head words."""
+    lines = []
+    for sentence in sentences:
+        lines += ["# text = x", "1-2\tIt'll" + "\t_" * (9 + len(sentence[0]) - 1)]
+        for number, (word, *more) in enumerate(sentence, 1):
+            lines.append("\t".join([str(number), word, word, "VERB", "VB", "_", "0", "root", "_", "_", *more]))
+        lines += ["2.1\tx" + "\t_" * 8, ""]
+    return "\n".join(lines) + "\n"
+
+
+UP = conllu(
+    [("He", "_", "A0", "A0"), ("was", "be.03", "_", "_"), ("seen", "see.01", "A1", "V")],
+    [("By", "_"), ("Juan", "_")],
+)
+
+
+def test_universal_propbank_is_read_without_naming_its_columns(tmp_path):
+    expected = [
+        (["He", "was", "seen"], 1, ["B-A0", "B-V", "B-A1"]),
+        (["He", "was", "seen"], 2, ["B-A0", "O", "B-V"]),
+        (["By", "Juan"], None, ["O", "O"]),
+    ]
+    assert rows(load(tmp_path, UP, "train.conllu", columns={})) == expected
+    given = {"words": 1, "predicate": 10, "tags": 11}
+    assert rows(load(tmp_path, UP, "train.conllu", columns=given)) == expected
+
+
+def test_what_is_predicted_on_may_be_plain_conllu(tmp_path):
+    (tmp_path / "new.conllu").write_text(conllu([("Go",), ("now",)]))
+    asked = {name: kind for name, kind in COLUMNS.items() if name != "tags"}
+    found = data.read(str(tmp_path / "new.conllu"), DataConfig(), asked)
+    assert (found["words"][:], found.column_names) == ([["Go", "now"]], ["words", "predicate"])
+    assert found["predicate"][:] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "said"),
+    [
+        ("a.conll", UP.replace("V\n", "B-V\n"), {}, "Number them from 0, as in .*words: 1, predicate: 10, tags: 11}"),
+        ("a.conllu", conllu([("Go",)] * 9), {}, "a.conllu: CoNLL-U's ten columns, without predicates and roles"),
+        (
+            "a.conllu",
+            conllu([("Go", "go.01"), *[("on", "_")] * 25]),
+            {"words": 1, "predicate": 4, "tags": 10},
+            "column 4 is no column of predicates: 26 of 26 words .*; give data.columns={words: 1, predicate: 10,",
+        ),
+        (
+            "a.conllu",
+            conllu([("Go", "go.01", "A1:2|A2:3", "A1:2-2|A2:3-4"), ("on", "_", "_", "_")]),
+            {},
+            r"column 11 has all arguments of a predicate \('A1:2\|A2:3'\), as Universal PropBank 2",
+        ),
+        (
+            "a.conll",
+            CONLL,
+            {"predicate": 2, "tags": 3},
+            r"column 0 counts the words .*; give .*words: 1, predicate: 2",
+        ),
+        ("a.txt", CONLL, {}, "the lines are CoNLL's, a word a line"),
+    ],
+)
+def test_columns_that_cannot_be_are_named_with_those_that_may(tmp_path, name, content, columns, said):
+    if name == "a.txt":
+        content = "".join(f"{n % 3 + 1}\tw{n}\tX\tO\n" + "\n" * (n % 3 == 2) for n in range(9))
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, content, name, columns=columns)
