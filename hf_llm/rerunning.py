@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hf_llm import checkpoints, console, libraries, offline, provenance, runs, t
 from hf_llm.config import InputError, RerunConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -53,7 +56,7 @@ def rerun(cfg: RerunConfig) -> Rerun:
         return Rerun(None, differences, None, {})
     if cfg.offline:
         offline.check(settings.data, settings.tokenizer, settings.model)
-    _check_data(settings, before.get("data_fingerprint"), cfg)
+    _check_data(settings, before, cfg)
     run = training.train(settings)
     weights = {path.name: checkpoints.digest(path) for path in sorted((run.folder / runs.MODEL).glob("*.safetensors"))}
     recorded = before.get("weights")
@@ -105,7 +108,7 @@ def _differences(before: dict[str, Any]) -> list[str]:
     return found
 
 
-def _check_data(settings: TrainConfig, fingerprint: Any, cfg: RerunConfig) -> None:
+def _check_data(settings: TrainConfig, before: dict[str, Any], cfg: RerunConfig) -> None:
     """Refuse to train on other data than then: whatever came out would not be the run again."""
     from hf_llm import data, tasks
 
@@ -113,15 +116,55 @@ def _check_data(settings: TrainConfig, fingerprint: Any, cfg: RerunConfig) -> No
         logger.info("the data are streamed: nobody can say beforehand whether they are those of then")
         return
     task = tasks.get(settings.task, settings.model)
+    read: dict[str, Any] = {}
     rows = data.load(
         settings.data,
         task.columns,
         seed=settings.trainer.get("seed", 42),
         sample_by=task.sample_by,
+        account=read,
         run_format=settings.format,
     )
+    fingerprint = before.get("data_fingerprint")
     if fingerprint and data.fingerprint(rows) != fingerprint:
-        raise InputError(f"run={cfg.run}: the data are not those of then: their content has another fingerprint")
+        why = _other_data(before, read, data.split_fingerprints(rows))
+        raise InputError(f"run={cfg.run}: the data are not those of then: {why}")
+
+
+def _other_data(before: dict[str, Any], read: Mapping[str, Any], fingerprints: Mapping[str, str]) -> str:
+    """Which split is missing, too many or other than then, as far as the record, which may be a stranger's, says.
+
+    Args:
+        read: split of the source -> its rows read, now.
+        fingerprints: those of the splits, made from train or read, now.
+    """
+    then = _mapping(before.get("read"))
+    lines = [
+        f"the {split} split of then ({_rows(then[split])}) is missing: give data.files.{split}=FILE"
+        for split in SPLITS
+        if split in then and split not in read
+    ]
+    if then:
+        lines += [f"the run had no {split} split: leave it out" for split in read if split not in then]
+    if not lines:
+        recorded = _mapping(before.get("split_fingerprints"))
+        for split in read:
+            counts = _rows(then.get(split)), _rows(read[split])
+            if counts[0] != counts[1] and split in then:
+                lines.append(f"the {split} split has {counts[1]}, and had {counts[0]} then")
+            elif split in recorded and recorded[split] != fingerprints.get(split):
+                lines.append(f"the {split} split has other rows, or in another order")
+    return "; ".join(lines) or "their content has another fingerprint"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _rows(account: Any) -> str:
+    """What a record has of the rows that were read of a split."""
+    count = _mapping(account).get("read")
+    return f"{count:,} rows" if isinstance(count, int) else "some rows"
 
 
 def rerun_command(cfg: RerunConfig) -> None:

@@ -171,7 +171,8 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
     fingerprint = data.fingerprint(rows)
     checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)
     runs.write_config(folder, cfg)
-    runs.write_json(folder / runs.ENVIRONMENT, provenance.environment(args.seed, fingerprint))
+    environment = provenance.environment(args.seed, fingerprint)
+    runs.write_json(folder / runs.ENVIRONMENT, {**environment, "split_fingerprints": data.split_fingerprints(rows)})
     with data.reporting(rows):
         trainer.train(resume_from_checkpoint=checkpoint)
     task.settle(trainer, raw, splits)

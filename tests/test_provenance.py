@@ -5,7 +5,7 @@ import sys
 import pytest
 import toys
 
-from hf_llm import compose, provenance, rerun, train
+from hf_llm import InputError, compose, provenance, rerun, train
 from hf_llm.runs import read_json, write_json
 
 
@@ -59,3 +59,45 @@ def test_a_repetition_names_what_differs_of_machine_and_versions(tmp_path):
     (processor,) = [line for line in found if line.startswith("processor")]
     assert processor.endswith(f"then, {here['hardware']['processor']} now")
     assert "\x1b" not in processor
+
+
+@pytest.fixture(scope="module")
+def with_test_file(tmp_path_factory):
+    """A classifier with a test file, and a validation split that was made from train."""
+    folder = tmp_path_factory.mktemp("rerun")
+    test = toys.write_csv(folder, "test.csv", 30)
+    return folder, train(compose("train", *toys.classifier(folder, "rnn"), f"data.files.test={test}", "run=spam"))
+
+
+def refused(run, *options):
+    with pytest.raises(InputError) as error:
+        rerun(compose("rerun", f"run={run.folder}", "name=again", *options))
+    return str(error.value)
+
+
+def test_a_repetition_names_the_split_that_is_missing_or_too_many(with_test_file):
+    folder, run = with_test_file
+    train_file, test_file = f"data.files.train={folder / 'train.csv'}", f"data.files.test={folder / 'test.csv'}"
+    said = refused(run, train_file)
+    assert said.endswith("not those of then: the test split of then (30 rows) is missing: give data.files.test=FILE")
+    said = refused(run, train_file, test_file, f"data.files.validation={folder / 'test.csv'}")
+    assert said.endswith("not those of then: the run had no validation split: leave it out")
+    again = rerun(compose("rerun", f"run={run.folder}", f"runs_dir={folder}", train_file, test_file))
+    assert again.same_weights
+
+
+def test_a_repetition_names_the_split_that_has_other_rows(with_test_file):
+    folder, run = with_test_file
+    train_file = f"data.files.train={folder / 'train.csv'}"
+    fewer = toys.write_csv(folder, "fewer.csv", 29)
+    said = refused(run, train_file, f"data.files.test={fewer}")
+    assert said.endswith("the test split has 29 rows, and had 30 rows then")
+    other = folder / "other.csv"
+    other.write_text((folder / "train.csv").read_text().replace("cat", "cow"))
+    said = refused(run, f"data.files.train={other}", f"data.files.test={folder / 'test.csv'}")
+    assert said.endswith("not those of then: the train split has other rows, or in another order")
+    path = run.folder / "environment.json"
+    record = read_json(path)
+    write_json(path, {"data_fingerprint": record["data_fingerprint"], "read": 3, "split_fingerprints": ["x"]})
+    assert refused(run, f"data.files.train={other}").endswith("their content has another fingerprint")
+    write_json(path, record)

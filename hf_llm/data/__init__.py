@@ -17,7 +17,7 @@ from hf_llm.data.columns import Column, listed, wanted
 from hf_llm.data.decoding import STANDARD_INPUT, standard_input
 from hf_llm.data.duplicates import GROUP
 from hf_llm.data.files import is_local
-from hf_llm.data.fingerprint import fingerprint
+from hf_llm.data.fingerprint import fingerprint, split_fingerprints
 from hf_llm.data.formats import parse, parse_text
 from hf_llm.data.jsonlines import parse_json
 from hf_llm.data.rows import Rows, clean, refuse_blank_lines, report
@@ -40,7 +40,7 @@ ENCODE = {
     "roles": tags.encode_roles,
 }  # names -> ids, by the kind of column
 
-__all__ = ["canonical", "fingerprint", "is_local", "load", "read", "reporting"]
+__all__ = ["canonical", "fingerprint", "is_local", "load", "read", "reporting", "split_fingerprints"]
 
 
 def load(

@@ -30,6 +30,11 @@ def fingerprint(rows: Dataset | DatasetDict | IterableDatasetDict) -> str | None
     return hashlib.sha256(repr([(split, fingerprint(rows[split])) for split in sorted(rows)]).encode()).hexdigest()
 
 
+def split_fingerprints(rows: DatasetDict | IterableDatasetDict) -> dict[str, str]:
+    """Split -> the fingerprint of its rows; {} when streaming."""
+    return {} if isinstance(rows, IterableDatasetDict) else {split: str(fingerprint(rows[split])) for split in rows}
+
+
 def _of_content(dataset: Dataset) -> str:
     total = hashlib.sha256()
     for name in sorted(dataset.column_names):

@@ -104,10 +104,13 @@ class SemanticRoleLabelling(Task):
             raise InputError("train: no row has a predicate: name its column by data.columns.predicate")
         if "tags" in rows.column_names or self.identify_predicates or None not in given:
             return
-        raise InputError(
-            f"row {given.index(None) + 1} of the input: no predicate is given, and the model was trained with "
-            'task.identify_predicates=false; give JSON lines with "words" and "predicate"'
-        )
+        if all(predicate is None for predicate in given):
+            raise InputError(
+                "no row of the input has a predicate, and the model was trained with task.identify_predicates=false: "
+                'give JSON lines with "words" and "predicate", or CoNLL with data.columns.predicate'
+            )
+        missing = given.count(None)
+        logger.info("%s: %d of %d rows are sentences without a predicate, and get no roles", name, missing, len(given))
 
     def _outside_and_verb(self, rows: Dataset) -> tuple[int, int] | None:
         """The ids of O and B-V, where rows have tags; any, where there is nothing to find."""
