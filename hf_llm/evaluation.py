@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hf_llm import console, runs
-from hf_llm.config import EvaluateConfig, InputError
+from hf_llm.config import FORMAT, EvaluateConfig, InputError
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
@@ -35,6 +38,8 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
             f"data.limits.{others[0]}: what is evaluated is the {cfg.split} split; give data.limits.{cfg.split}=N, or "
             f"split={others[0]}"
         )
+    if loaded.run_format < FORMAT:
+        logger.info("run=%s: splits and limits are made by the rules of its time (format 1)", cfg.run)
     with tempfile.TemporaryDirectory() as scratch:
         args = loaded.task.arguments(loaded.trainer(cfg.trainer), scratch)
         raw = data.load(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_llm import libraries, offline, runs
 from hf_llm.config import (
+    FORMAT,
     DataConfig,
     DemoConfig,
     EvaluateConfig,
@@ -17,7 +18,6 @@ from hf_llm.config import (
     TokenizerConfig,
     TrainConfig,
 )
-from hf_llm.config.schema import FORMAT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

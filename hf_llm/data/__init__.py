@@ -8,8 +8,7 @@ from typing import Any, TextIO
 
 from datasets import Dataset, DatasetDict, IterableDatasetDict, concatenate_datasets
 
-from hf_llm.config import DataConfig, InputError
-from hf_llm.config.schema import FORMAT
+from hf_llm.config import FORMAT, DataConfig, InputError
 from hf_llm.data import format_1, offsets, sources, streaming, tags
 from hf_llm.data import labels as label_names
 from hf_llm.data.carving import carve
@@ -118,8 +117,6 @@ def load(
         if column.kind == "answers":
             offsets.mend(parts, column.name)
     result = {split: _joined(split, rows, account) for split, rows in parts.items()}
-    if run_format == 1 and (made or limits):
-        logger.info("the run was begun by an earlier hf_llm (format 1): splits and limits are made as they were then")
     if made and "train" in result:
         if run_format == 1:
             result["train"], result["validation"] = format_1.carve(result["train"], made["validation"], seed)
