@@ -50,18 +50,19 @@ def carve(
     if is_text:
         sizes = pc.utf8_length(_column(train, "text")).to_numpy().astype(np.int64)
     has_classes = "label" in train.column_names
-    classes = train.with_format("numpy", columns=["label"])[:]["label"] if has_classes else np.zeros(len(train), int)
+    classes = _column(train, "label").to_numpy() if has_classes else np.zeros(len(train), int)
     amounts = csr_array(coo_array((sizes, (group, classes))))  # (groups, classes): rows, or characters
     whole = amounts.sum(axis=0)
     order = np.random.default_rng(seed).permutation(len(train))
     order = group[order][np.sort(np.unique(group[order], return_index=True)[1])]  # groups, as their first rows come
-    split_of = np.full(amounts.shape[0], "train", dtype=object)
+    names = ["train", *fractions]
+    split_of = np.zeros(amounts.shape[0], dtype=np.int8)  # of each group, by its number in `names`
     sizes_of: dict[str, tuple[int, int]] = {}  # split -> what it has and what was asked for
     for name, fraction in fractions.items():
-        left = amounts[split_of == "train"].sum(axis=0)
+        left = amounts[split_of == 0].sum(axis=0)
         need = _shares(whole, fraction, left - 1, np.random.default_rng(seed))
-        taken = _choose(amounts, order[split_of[order] == "train"], need, left)
-        split_of[taken] = name
+        taken = _choose(amounts, order[split_of[order] == 0], need, left)
+        split_of[taken] = names.index(name)
         sizes_of[name] = (int(amounts[taken].sum()), int(need.sum()))
         if is_text and sizes_of[name][0] < TINY * sizes_of[name][1]:
             return _cut(train, int(sizes.argmax()), fractions)
@@ -71,11 +72,11 @@ def carve(
     how = "a like share of each class" if has_classes else "at random"
     how += f"; {_kind(train, group_by)} stay on one side" if len(order) < len(train) else ""
     for name, (got, _) in sizes_of.items():
-        rows = f"{(split_of == name).sum():,} of {len(train):,} rows"
+        rows = f"{(split_of == names.index(name)).sum():,} of {len(train):,} rows"
         rows += f" ({100 * got / whole.sum():.3g} % of the characters)" if is_text else ""
         logger.info("%s: made from train, %s, %s", name, rows, how)
     _warn(train, group, amounts, sizes_of, "characters" if is_text else "rows")
-    return {name: train.select(np.flatnonzero(split_of == name)) for name in ("train", *fractions)}
+    return {name: train.select(np.flatnonzero(split_of == number)) for number, name in enumerate(names)}
 
 
 def _shares(whole: np.ndarray, fraction: float, most: np.ndarray, generator: np.random.Generator) -> np.ndarray:

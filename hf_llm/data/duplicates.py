@@ -25,7 +25,8 @@ def digests(rows: Dataset, columns: list[str], limit: int | None = None, limit_b
     parts, count, size = [], 0, 0
     for batch in rows.select_columns(columns).with_format("arrow").iter(batch_size=1000):
         texts = [[_as_text(value) for value in batch.column(name).to_pylist()] for name in columns]
-        parts += [_digest(row) for row in zip(*texts, strict=True)]
+        whole = texts[0] if len(texts) == 1 else [_joined(row) for row in zip(*texts, strict=True)]
+        parts += [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in whole]
         count += batch.num_rows
         size += batch.nbytes
         if (limit is not None and count >= limit) or (limit_bytes is not None and size >= limit_bytes):
@@ -57,10 +58,11 @@ def groups(rows: Dataset, group_by: str | None = None) -> np.ndarray:
 
 
 def _as_text(value: str | list[str] | int | None) -> str:
+    if isinstance(value, str):
+        return value
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _digest(texts: tuple[str, ...]) -> bytes:
+def _joined(texts: tuple[str, ...]) -> str:
     # lengths apart: ("ab", "c") and ("a", "bc") differ
-    whole = "".join([*(f"{len(text)} " for text in texts[1:]), *texts])
-    return hashlib.blake2b(whole.encode(), digest_size=8).digest()
+    return "".join([*(f"{len(text)} " for text in texts[1:]), *texts])
