@@ -64,8 +64,10 @@ def carve(
         taken = _choose(amounts, order[split_of[order] == 0], need, left)
         split_of[taken] = names.index(name)
         sizes_of[name] = (int(amounts[taken].sum()), int(need.sum()))
-        if is_text and sizes_of[name][0] < TINY * sizes_of[name][1]:
-            return _cut(train, int(sizes.argmax()), fractions)
+        longest = int(sizes.argmax())
+        is_all = sizes[longest] > need.sum() and (group == group[longest]).sum() == 1  # as good as all of the corpus
+        if is_text and is_all and sizes_of[name][0] < TINY * need.sum():
+            return _cut(train, longest, fractions)
         if not taken:
             raise InputError(f"data.{name}_fraction={fraction}: {_why_none(train, name, len(order))}")
     split_of = split_of[group]

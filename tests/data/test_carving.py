@@ -218,6 +218,19 @@ def test_one_document_or_one_that_is_as_good_as_all_is_cut_and_that_is_said(capl
     assert "document 2 of 2 (the others are too short) is cut" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("texts", "held_out"),
+    [
+        (["the same line"] * 95 + ["a", "b", "c"], {"a", "b", "c"}),  # a line is no document to cut
+        (["x" * 1000, "x" * 1000, "short"], {"short"}),  # nor one that stands in train once more
+    ],
+)
+def test_a_text_is_not_cut_where_its_rest_would_stand_in_train(texts, held_out, caplog):
+    splits = carve(rows(texts), {"validation": 0.1}, seed=1)
+    assert set(splits["validation"]["text"]) == held_out
+    assert "asked for, as groups are not divided" in caplog.text
+
+
 def test_a_split_has_its_size_where_each_class_has_few_rows():
     labels = [n % 60 for n in range(240)]
     train = Dataset.from_dict({"text": [f"t{n}" for n in range(240)], "label": labels})
