@@ -204,16 +204,24 @@ def claimed(folder: Path) -> Iterator[None]:
             folder.rmdir()  # where nothing came of it
 
 
-def check_data_unchanged(folder: Path, fingerprint: str | None) -> None:
+def check_data_unchanged(folder: Path, fingerprint: str | None, splits: Mapping[str, str]) -> None:
     """Refuse to go on from a checkpoint with other data: its tokenizer and its place in the data would not fit.
+
+    Args:
+        fingerprint, splits: of the data now, and of each split.
 
     Raises:
         InputError: the data's content is not what it was when the run began.
     """
     path = folder / ENVIRONMENT
-    before = read_json(path).get("data_fingerprint") if path.is_file() else None
+    record = read_json(path) if path.is_file() else {}
+    before, then = record.get("data_fingerprint"), record.get("split_fingerprints") or {}
     if before and fingerprint and before != fingerprint:
-        raise InputError(f"{folder}: the data changed since this run began; start another (run=NAME), or restore it")
+        changed = [name for name in {**then, **splits} if then.get(name) != splits.get(name)]
+        where = f" (split{'s' * (len(changed) > 1)} {', '.join(changed)})" if then and changed else ""
+        raise InputError(
+            f"{folder}: the data changed since this run began{where}; start another (run=NAME), or restore it"
+        )
 
 
 def write(path: Path, text: str) -> None:

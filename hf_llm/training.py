@@ -101,7 +101,7 @@ def _check_data_unchanged(cfg: TrainConfig, folder: Path) -> None:
     except InputError as error:
         logger.warning("%s: the data that it was trained on cannot be read any more (%s)", folder, error)
         return
-    runs.check_data_unchanged(folder, data.fingerprint(rows))
+    runs.check_data_unchanged(folder, data.fingerprint(rows), data.split_fingerprints(rows))
 
 
 def _train(cfg: TrainConfig, folder: Path) -> Run:
@@ -168,11 +168,11 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
         )
     console.one_voice(trainer)
 
-    fingerprint = data.fingerprint(rows)
-    checkpoint = _checkpoint(cfg, folder, trainer, fingerprint)
+    fingerprints = data.fingerprint(rows), data.split_fingerprints(rows)
+    checkpoint = _checkpoint(cfg, folder, trainer, *fingerprints)
     runs.write_config(folder, cfg)
-    environment = provenance.environment(args.seed, fingerprint)
-    runs.write_json(folder / runs.ENVIRONMENT, {**environment, "split_fingerprints": data.split_fingerprints(rows)})
+    environment = provenance.environment(args.seed, fingerprints[0])
+    runs.write_json(folder / runs.ENVIRONMENT, {**environment, "split_fingerprints": fingerprints[1]})
     with data.reporting(rows):
         trainer.train(resume_from_checkpoint=checkpoint)
     task.settle(trainer, raw, splits)
@@ -211,7 +211,9 @@ def _rows_seen(trainer: Any, rows: int) -> int:
     return epochs * epoch + min(steps * step, epoch)
 
 
-def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str | None) -> str | None:
+def _checkpoint(
+    cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str | None, splits: Mapping[str, str]
+) -> str | None:
     """Where to go on from, if anywhere; the same on every process."""
     from accelerate.utils import broadcast_object_list
 
@@ -225,7 +227,7 @@ def _checkpoint(cfg: TrainConfig, folder: Path, trainer: Any, fingerprint: str |
         broadcast_object_list(found)
     (checkpoint,) = found
     if checkpoint:
-        runs.check_data_unchanged(folder, fingerprint)
+        runs.check_data_unchanged(folder, fingerprint, splits)
         if not trainer.args.auto_find_batch_size:
             changes.check_layout(checkpoint, checkpoints.facts(Path(checkpoint)).get("layout", {}), trainer.layout())
         begun = runs.load_raw_config(folder / runs.CONFIG)

@@ -108,7 +108,7 @@ def write_questions(folder: Path, name: str = "train.jsonl", rows: int = 60, una
         start = sum(len(word) + 1 for word in words[: place - 1])
         given = {"text": [words[place - 1]], "answer_start": [start]}
         question = f"what is before {words[place]}"
-        if unanswerable and i % 3 == 0:
+        if unanswerable and (i + i // 24) % 3 == 0:  # a context comes again after 24 rows
             question, given = "what is before horse", {"text": [], "answer_start": []}
         row = {"id": str(i), "question": question, "context": " ".join(words), "answers": given}
         lines.append(json.dumps(row) + "\n")
@@ -164,7 +164,7 @@ def write_propositions(folder: Path, name: str = "train.conll", sentences: int =
         clauses = []
         for j in range(i % 3):
             agent = [*COLOURS[(i + j) % 3 :][: i % 2], ("cat", "dog")[(i // 2 + j) % 2]]
-            clauses.append((agent, VERBS[(i // 4 + j) % 2], [WORDS[3 + (i + j) % 3]]))
+            clauses.append((agent, VERBS[(i // 4 + j) % 2], [WORDS[3 + (i + i // 9 + j) % 3]]))
         words = [word for agent, verb, patient in clauses for word in (*agent, verb, *patient)] or ["one", "two"]
         columns, start = [], 0
         for agent, _, patient in clauses:

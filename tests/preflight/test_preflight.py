@@ -100,7 +100,7 @@ def test_two_processes_say_it_once_and_count_both(tmp_path):
 
 def test_a_label_is_printed_as_it_stands(tmp_path, capsys):
     path = tmp_path / "odd.csv"
-    path.write_text("label,text\n" + "[red],x y\n:cat:,z w\n" * 20)
+    path.write_text("label,text\n" + "".join(f"[red],x y {n}\n:cat:,z w {n}\n" for n in range(20)))
     train(compose(*classifier(tmp_path), f"data.files.train={path}", "preflight=only"))
     err = capsys.readouterr().err
     assert "[red]" in err

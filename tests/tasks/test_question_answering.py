@@ -125,7 +125,8 @@ def test_a_question_that_is_too_long_is_cut_wherever_it_stands(runs):
 
 
 def test_no_answer_is_among_the_best_where_it_may_be_and_is_measured_while_training(tmp_path):
-    options = {"trainer.max_steps": "20", "trainer.eval_strategy": "steps", "trainer.eval_steps": "10"}
+    options = {"trainer.max_steps": "40", "trainer.eval_strategy": "steps", "trainer.eval_steps": "20"}
+    options["trainer.learning_rate"] = "3e-3"
     run = train(compose(*reader(tmp_path, unanswerable=True, run="qa", **options)))
     measured = [entry for entry in run.trainer.state.log_history if "eval_f1" in entry]
     assert any(entry["eval_NoAns_f1"] > 0 for entry in measured)
@@ -138,7 +139,8 @@ def test_no_answer_is_among_the_best_where_it_may_be_and_is_measured_while_train
 
 def test_a_classifier_of_many_classes_can_be_the_beginning(tmp_path):
     words = ["a", "b", "c", "d"]
-    (tmp_path / "c.csv").write_text("label,text\n" + "".join(f"{word},{word} cat\n" for word in words * 9))
+    lines = [f"{word},{word} cat {n}\n" for n, word in enumerate(words * 9)]
+    (tmp_path / "c.csv").write_text("".join(["label,text\n", *lines]))
     first = classifier(tmp_path, run="classes", **{"data.files.train": str(tmp_path / "c.csv")})
     model = train(compose(*first)).folder / "model"
     asked = [line for line in reader(tmp_path, run="qa") if not line.startswith(("model", "tokenizer"))]
