@@ -51,7 +51,9 @@ def run(marking, tmp_path_factory):
         "task.baseline": "true",
         "task.predicate_marking": marking,
     }
-    return train(compose(*role_labeller(tmp_path_factory.mktemp(marking), run="roles", **options)))
+    folder = tmp_path_factory.mktemp(marking)
+    options["data.files.validation"] = str(folder / "train.conll")  # few differ: all are to be learnt
+    return train(compose(*role_labeller(folder, run="roles", **options)))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_evaluate_and_predict_are_those_of_one_predicate_at_a_time(run, marking,
 
 def test_it_learns_and_the_rule_stands_beside_it(run, marking):
     validation, rule = run.metrics["validation"], run.metrics["validation, position rule"]
-    assert validation["f1"] > (0.6 if marking == "sep_predicate" else 0.9)
+    assert validation["f1"] > (0.7 if marking == "sep_predicate" else 0.9)
     assert validation["predicate_f1"] > 0.9
     assert 0 < rule["f1"] <= 1
     lines = [json.loads(line) for line in (run.folder / "predictions.jsonl").read_text().splitlines()]
