@@ -249,7 +249,8 @@ def test_classification_metrics_do_not_depend_on_the_batch_size(spam):
 
 def test_segment_ids_reach_only_models_that_have_segments(tmp_path):
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("label,a,b\n" + "yes,red cat,blue dog\nno,one,two three\n" * 10)
+    rows = (f"yes,red cat {n},blue dog\nno,one,two three {n}\n" for n in range(10))
+    pairs.write_text("".join(["label,a,b\n", *rows]))
     for arch, wanted in (("bert", True), ("gpt2", False)):
         options = classifier(tmp_path, arch, run=arch)
         run = train(compose(*options, f"data.files.train={pairs}", "data.columns.text=[a,b]"))
@@ -260,7 +261,8 @@ def test_segment_ids_reach_only_models_that_have_segments(tmp_path):
 
 
 def test_a_baseline_is_reported_beside_the_model(tmp_path):
-    run = train(compose(*classifier(tmp_path), "task.baseline=word"))
+    options = classifier(tmp_path)
+    run = train(compose(*options, f"data.files.validation={tmp_path / 'train.csv'}", "task.baseline=word"))
     beside = run.metrics["validation, TF-IDF"]
     assert beside["accuracy"] == 1.0  # the colour is in the first word
     assert set(beside) <= set(run.metrics["validation"])
