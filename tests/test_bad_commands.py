@@ -51,12 +51,10 @@ FILES = {
     "short.conll": "red\tX\ncat\n",
     "tags.jsonl": '{"words": ["red", "cat"], "tags": ["X"]}\n',
     "asked.jsonl": numbered(
-        '{"question": "who", "context": "a cat #", "answers": {"text": ["cat"], "answer_start": [2]}}
-', 9
+        '{"question": "who", "context": "a cat #", "answers": {"text": ["cat"], "answer_start": [2]}}\n', 9
     ),
     "before.jsonl": "".join(
-        f'{{"question": "who", "context": "a cat", "answers": {{"text": ["cat"], "answer_start": [{start}]}}}}
-'
+        f'{{"question": "who", "context": "a cat", "answers": {{"text": ["cat"], "answer_start": [{start}]}}}}\n'
         for start in (-1, -4)
     ),
     "answers.jsonl": '{"question": "who", "context": "a cat", "answers": 7}\n',

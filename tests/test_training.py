@@ -108,7 +108,7 @@ def test_another_configuration_under_the_same_name_is_refused(lm):
     with pytest.raises(InputError) as error:
         train(compose(*options))
     assert "task.block_size: 16 there, 8 now" in str(error.value)
-    assert "trainer.learning_rate: 0.001 there, 0.5 now" in str(error.value)
+    assert "trainer.learning_rate: 0.004 there, 0.5 now" in str(error.value)
 
 
 def test_what_could_not_start_leaves_nothing_and_keeps_no_name(tmp_path):

@@ -34,7 +34,7 @@ IN_WORDS = {
     "rnn": "an RNN",
 }
 RECURRENT = {"rnn": "rnn", "fnn": "fnn", "hf_llm_rnn": "rnn", "hf_llm_fnn": "fnn"}
-LEAST_SCALE, MOST_SCALE = 0.1, 6.0
+LEAST_RATIO, MOST_RATIO = 0.01, 4.0  # beyond these sizes nothing was measured or published: the rate stays
 
 
 class Usual(NamedTuple):
@@ -75,8 +75,8 @@ def usual(cfg: TrainConfig) -> Usual:
     if width and depth:
         reference = defaults["reference"]
         ratio = reference["hidden_size"] * reference["num_hidden_layers"] / (width * depth)
-        rate = settings["learning_rate"] * min(MOST_SCALE, max(LEAST_SCALE, ratio ** defaults["scaling"]))
-        settings["learning_rate"] = float(f"{rate:.1e}")
+        scale = min(MOST_RATIO, max(LEAST_RATIO, ratio)) ** defaults["scaling"]
+        settings["learning_rate"] = float(f"{settings['learning_rate'] * scale:.1e}")
     return Usual(settings, kind, width, depth)
 
 
