@@ -2,7 +2,7 @@
 
 Groups of rows (`duplicates.groups`) are never divided. They are taken in a random order as long as they fit into what
 is still missing of the split; of each class, where rows have classes. The texts of a language model are measured in
-characters, and a text is cut only where it is the only one, or as good as all of the corpus.
+characters, and a text is cut only where whole ones make no split of nearly the size that is asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hf_llm.data.duplicates import GROUP
 logger = logging.getLogger(__name__)
 
 FAR = 0.2  # a split that is off by more than this share of its size is warned of
-TINY = 0.5  # where whole documents give less than this share of what is asked, one is cut
+FAR_TOO_FAR = 2  # where whole documents give so many times what is asked, or that part of it, one is cut
 
 
 def carve(
@@ -65,8 +65,9 @@ def carve(
         split_of[taken] = names.index(name)
         sizes_of[name] = (int(amounts[taken].sum()), int(need.sum()))
         longest = int(sizes.argmax())
-        is_all = sizes[longest] > need.sum() and (group == group[longest]).sum() == 1  # as good as all of the corpus
-        if is_text and is_all and sizes_of[name][0] < TINY * need.sum():
+        can_be_cut = is_text and sizes[longest] > need.sum() and (group == group[longest]).sum() == 1
+        got, asked = sizes_of[name]
+        if can_be_cut and not asked / FAR_TOO_FAR <= got <= asked * FAR_TOO_FAR:
             return _cut(train, longest, fractions)
         if not taken:
             raise InputError(f"data.{name}_fraction={fraction}: {_why_none(train, name, len(order))}")
@@ -143,7 +144,11 @@ def _cut(train: Dataset, row: int, fractions: Mapping[str, float]) -> dict[str, 
         given = ", ".join(f"data.{name}_fraction={share}" for name, share in fractions.items())
         raise InputError(f"{given}: the text is too short to cut {' and '.join(fractions)} from; set 0, or give files")
     parts = [text[first:last] for first, last in pairwise(cuts)]
-    of = "the only document" if len(texts) == 1 else f"document {row + 1} of {len(texts)} (the others are too short)"
+    of = (
+        "the only document"
+        if len(texts) == 1
+        else f"document {row + 1} of {len(texts)} (whole ones make no split of this size)"
+    )
     for name, part in zip(fractions, parts, strict=True):
         logger.info(
             "%s: made from train: %s is cut, and the split is %s characters of its end (%.3g %% of all)",

@@ -215,7 +215,7 @@ def test_one_document_or_one_that_is_as_good_as_all_is_cut_and_that_is_said(capl
     assert splits["train"]["text"][0] == "short"
     assert splits["train"]["text"][1] + splits["validation"]["text"][0] == text
     assert len(splits["validation"]["text"][0]) == 1001
-    assert "document 2 of 2 (the others are too short) is cut" in caplog.text
+    assert "document 2 of 2 (whole ones make no split of this size) is cut" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -260,3 +260,10 @@ def test_nothing_leaks_from_real_data(shared_data, name):
     whole = sum(map(len, splits.values()))
     assert len(splits["validation"]) == len(splits["test"]) == round(whole / 10)
     assert "context" not in splits["train"].column_names or not shared(splits, "context")
+
+
+def test_of_two_documents_of_like_size_one_is_cut_for_a_tenth_of_it_cannot_be_had_whole():
+    texts = ["a b c d e " * 100, "f g h i j " * 90]
+    made = carve(Dataset.from_dict({"text": texts}), {"validation": 0.1}, seed=42)
+    assert sum(map(len, made["validation"]["text"])) == pytest.approx(0.1 * sum(map(len, texts)), abs=1)
+    assert "".join([*made["train"]["text"][:1], *made["validation"]["text"]]) == texts[0]
