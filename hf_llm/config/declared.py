@@ -132,7 +132,9 @@ def registered() -> list[str]:
 
 
 def _config_class(source: Path, arch: str) -> ast.ClassDef | None:
-    return next((cls for cls in _classes(source).values() if _literal(cls, "model_type") == arch), None)
+    """The config class of `arch` in a module; ours have model types of their own, with a prefix."""
+    types = (arch, f"hf_llm_{arch}")
+    return next((cls for cls in _classes(source).values() if _literal(cls, "model_type") in types), None)
 
 
 def model_fields(arch: str) -> dict[str, str] | None:

@@ -16,23 +16,30 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import InputError, ModelConfig
 from .causality import check_causal
 from .checkpoint import load_config, load_weights, quiet
 from .limits import check_positions, check_purpose
-from .scratch import config_from_scratch, from_scratch
+from .scratch import PREFIX, config_from_scratch, from_scratch
 
 logger = logging.getLogger(__name__)
 
 
 def register(module: ModuleType) -> None:
-    """Makes the architectures that `module` defines known to AutoConfig, AutoModel, AutoModelForCausalLM, …"""
+    """Makes the architectures that `module` defines known to AutoConfig, AutoModel, AutoModelForCausalLM, …
+
+    One whose `model_type` has our prefix is also known by the rest of it, as its checkpoints of before have it, unless
+    transformers has that name for a model of its own.
+    """
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     for config_class in classes:
         if issubclass(config_class, PreTrainedConfig) and config_class.model_type:
             AutoConfig.register(config_class.model_type, config_class)
+            before = config_class.model_type.removeprefix(PREFIX)
+            if before not in CONFIG_MAPPING:
+                CONFIG_MAPPING.register(before, config_class)
     for model_class in classes:
         if issubclass(model_class, PreTrainedModel) and model_class._auto_class:
             getattr(transformers, model_class._auto_class).register(model_class.config_class, model_class)

@@ -9,24 +9,28 @@ Shapes: B batch, T positions, W window, E embedding size, H hidden size, V vocab
 
 from typing import ClassVar, Literal
 
+from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import GenerationMixin
 from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
-from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, find_padding
+from .sequence import Padding, SequenceConfig, SequencePreTrainedModel
+from .state import CACHE_NAME, one_cache
 
 
 @strict
 class FNNConfig(SequenceConfig):
     """Sizes of an FNN. `window` is the n−1 of an n-gram model: how many tokens the next one is predicted from."""
 
-    model_type = "fnn"
+    model_type = "hf_llm_fnn"
 
     num_hidden_layers: int = 1
     embedding_size: int | None = 128
@@ -34,9 +38,15 @@ class FNNConfig(SequenceConfig):
     hidden_act: Literal["tanh", "relu", "gelu"] = "tanh"
     direct_connections: bool = False  # the W x of the paper: from the window's embeddings to the logits
     layer_norm: bool = False  # of every hidden layer's output
+    layer_norm_eps: float | int = 1e-5  # added to its variance
     global_context: bool = False  # the first layer also sees the average of all embeddings before the window
 
     sizes: ClassVar[tuple[str, ...]] = (*SequenceConfig.sizes, "window")
+    strengths: ClassVar[tuple[str, ...]] = (*SequenceConfig.strengths, "layer_norm_eps")
+
+    @property
+    def output_hidden_size(self) -> int:
+        return self.hidden_size + self.direct_connections * self.window * self.input_size
 
 
 class FNNLayer(GradientCheckpointingLayer):
@@ -47,7 +57,8 @@ class FNNLayer(GradientCheckpointingLayer):
         self.dense = nn.Linear(input_size, config.hidden_size)
         self.act = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.hidden_size) if config.layer_norm else nn.Identity()
+        norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.layer_norm else nn.Identity()
+        self.norm = norm
         self.residual = config.residual and input_size == config.hidden_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +124,7 @@ class FNNPreTrainedModel(SequencePreTrainedModel):
 class FNNModel(FNNPreTrainedModel):
     def __init__(self, config: FNNConfig):
         super().__init__(config)
-        self.output_size = config.hidden_size + config.direct_connections * config.window * config.input_size
+        self.output_size = config.output_hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.input_size)
         self.dropout = nn.Dropout(config.dropout)
         deeper = [FNNLayer(config, config.hidden_size) for _ in range(config.num_hidden_layers - 1)]
@@ -127,26 +138,24 @@ class FNNModel(FNNPreTrainedModel):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        past_key_values: StateCache | None = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, ≥ T): its last T columns count.
 
         Padding may stand on either side, or between tokens: windows skip it. Before the first token stand zeros.
-        `last_hidden_state` is (B, T, H), or with direct connections (B, T, H + W·E), zero at padding.
+        `last_hidden_state` is (B, T, H), or with direct connections (B, T, H + W·E), zero at padding. `cache`, before
+        transformers 5.24 `past_key_values`, is the state to go on from.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
+        cache = self.checked(one_cache(past_key_values, cache))
+        inputs_embeds, padding = self.embedded(input_ids, inputs_embeds, attention_mask, cache, kwargs)
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
-        cache = self.checked(past_key_values)
         if use_cache and cache is None:
-            cache = StateCache(self.config.num_hidden_layers)
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
-        B, T, _ = inputs_embeds.shape
-        padding = find_padding(attention_mask, B, T)
+            cache = DynamicCache(config=self.config)
+        T = inputs_embeds.shape[1]
 
         state = cache.layers[0].states if cache is not None else ()
         x, windows, *new = self.layers[0](self.dropout(inputs_embeds), padding, *state)
@@ -160,7 +169,7 @@ class FNNModel(FNNPreTrainedModel):
             cache.layers[0].advance(tuple(new), num_tokens=T)
             for other in cache.layers[1:]:  # which have nothing to remember
                 other.advance((), num_tokens=T)
-        return BaseModelOutputWithPast(last_hidden_state=x, past_key_values=cache if use_cache else None)
+        return BaseModelOutputWithPast(last_hidden_state=x, **{CACHE_NAME: cache if use_cache else None})
 
 
 class FNNForCausalLM(CausalLMHead, FNNPreTrainedModel, GenerationMixin):

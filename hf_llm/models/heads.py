@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
@@ -17,10 +19,13 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
-from .sequence import SequencePreTrainedModel, StateCache, find_padding
+from .keywords import OF_THE_LOSS, has_read, is_tracing
+from .sequence import SequencePreTrainedModel, find_padding
+from .state import CACHE_NAME, one_cache
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -51,13 +56,6 @@ class CausalLMHead(SequencePreTrainedModel):
     base_class: ClassVar[type[SequencePreTrainedModel]]
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (as transformers declares it)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # Trainer's label smoothing compares logits with the next tokens for the classes named here, and for other
-        # classes with the tokens themselves.
-        if cls.config_class is not None:
-            MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(cls.config_class.model_type, cls.__name__)
-
     def __init__(self, config: Any):
         super().__init__(config)
         self.model = self.base_class(config)
@@ -69,15 +67,46 @@ class CausalLMHead(SequencePreTrainedModel):
         self.lm_head = nn.Linear(size, config.vocab_size)
         self.post_init()
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # the model makes its own StateCache
+    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own, which refuses a prompt without tokens.
 
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args, **kwargs):
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
-        in_chunks = generation_config.prefill_chunk_size is not None and generation_config.use_cache is not False
-        if in_chunks and model_kwargs.get("past_key_values") is None:  # which `generate` wants to have at hand
-            model_kwargs["past_key_values"] = StateCache(self.config.num_hidden_layers)
+        Raises:
+            ValueError: a row of the prompt has none.
+        """
+        ids = kwargs.get("input_ids") if inputs is None else inputs
+        prompt = ids if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"]
+        if prompt is not None:
+            _refuse_empty(prompt, kwargs.get("attention_mask"))
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs,
+    ) -> dict[str, Any]:
+        """transformers' own, which refuses a step that has lost the state of those before.
+
+        Raises:
+            RuntimeError: the cache did not come back: generation would go on from the last token alone.
+        """
+        is_step = next_sequence_length is not None and not is_first_iteration and kwargs.get("use_cache")
+        if is_step and not has_read(kwargs.get(CACHE_NAME)):
+            raise RuntimeError(
+                f"{type(self).__name__} was handed no state of the tokens before, so it would go on from the last one "
+                "alone: it keeps none, or this version of transformers is too new for it; set use_cache=False"
+            )
+        return super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
 
     @can_return_tuple
     def forward(
@@ -89,20 +118,28 @@ class CausalLMHead(SequencePreTrainedModel):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs,
     ) -> LanguageModelOutput:
-        """`labels` (B, T) equal `input_ids`, -100 where ignored: the loss shifts them. Logits are (B, T, V).
+        """`labels` (B, T) equal `input_ids`, -100 where ignored: the loss shifts them. Logits are (B, T, V). `cache` is
+        `past_key_values` by its name since transformers 5.24.
 
         In kwargs: `shift_labels` (B, T), labels that are shifted already; `num_items_in_batch`, what the summed loss
         is divided by, in place of the labels that count.
         """
+        of_the_loss = _taken(kwargs, OF_THE_LOSS)
+        if self.training and labels is None and of_the_loss.get("num_items_in_batch") is not None:
+            logger.warning_once(
+                f"{type(self).__name__} was trained without labels: a loss made of its logits elsewhere has to compare "
+                "each with the next token, which Trainer's label_smoothing_factor does only for models of transformers"
+            )
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
-            past_key_values=past_key_values,
+            past_key_values=one_cache(past_key_values, cache),
             use_cache=use_cache,
-            **_output_options(kwargs),
+            **kwargs,
         )
         hidden = _kept(outputs.last_hidden_state, logits_to_keep)
         if self.projection is not None:
@@ -111,16 +148,27 @@ class CausalLMHead(SequencePreTrainedModel):
         penalty = outputs.get("penalty")
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-            targets = kwargs.get("shift_labels")
-            loss = _with_penalty(loss, penalty, labels[:, 1:] if targets is None else targets, **kwargs)
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **of_the_loss)
+            targets = of_the_loss.get("shift_labels")
+            loss = _with_penalty(loss, penalty, labels[:, 1:] if targets is None else targets, **of_the_loss)
         return LanguageModelOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             penalty=penalty,
+            **{CACHE_NAME: outputs.get(CACHE_NAME)},
         )
+
+
+def _refuse_empty(prompt: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
+    """Raises ValueError where a row of `prompt` (B, T, …) is nothing, or nothing but padding."""
+    if prompt.shape[1] == 0:
+        raise ValueError("the prompt has no tokens: begin with one, e.g. that which begins a document")
+    if attention_mask is None or is_tracing():
+        return
+    empty = (~attention_mask.bool().any(dim=-1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"the prompt of row {empty[0]} has no tokens, only padding: begin with one")
 
 
 def _kept(hidden: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
@@ -151,6 +199,7 @@ class SequenceClassifierHead(SequencePreTrainedModel):
         self.attention = None
         if config.classifier_pooling == "attention":
             self.attention = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
+        self.dropout = nn.Dropout(config.classifier_dropout)
         self.score = nn.Linear(size, self.num_labels)
         self.post_init()
 
@@ -163,23 +212,28 @@ class SequenceClassifierHead(SequencePreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs,
     ) -> TextClassifierOutput:
-        """`labels` (B,): class ids, or floats for regression; (B, num_labels) floats for several labels at once."""
+        """`labels` (B,): class ids, or floats for regression; (B, num_labels) floats for several labels at once.
+
+        Without `attention_mask`, `config.pad_token_id` at the ends of a row is padding.
+        """
+        of_the_loss = _taken(kwargs, OF_THE_LOSS)
+        kwargs.pop("use_cache", None)  # a classifier reads a text at once
+        if attention_mask is None:
+            attention_mask = _mask_of(self, input_ids, inputs_embeds)
         outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **_output_options(kwargs),
+            input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs
         )
         x = outputs.last_hidden_state
         scores = None if self.attention is None else self.attention(x)
-        logits = self.score(pool(x, attention_mask, self.config.classifier_pooling, scores))
+        logits = self.score(self.dropout(pool(x, attention_mask, self.config.classifier_pooling, scores)))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs)
-            if kwargs.get("num_items_in_batch") is not None and _ignores_item_count(self.config.problem_type):
-                loss = loss * labels.numel() / kwargs["num_items_in_batch"]
-            loss = _with_penalty(loss, outputs.get("penalty"), labels, **kwargs)
+            loss = self.loss_function(
+                logits=logits, labels=labels, pooled_logits=logits, config=self.config, **of_the_loss
+            )
+            if of_the_loss.get("num_items_in_batch") is not None and _ignores_item_count(self.config.problem_type):
+                loss = loss * labels.numel() / of_the_loss["num_items_in_batch"]
+            loss = _with_penalty(loss, outputs.get("penalty"), labels, **of_the_loss)
         return TextClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
         )
@@ -194,6 +248,7 @@ class TokenClassifierHead(SequencePreTrainedModel):
         super().__init__(config)
         self.num_labels: int = config.num_labels
         self.model = self.base_class(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
         self.score = nn.Linear(self.model.output_size, self.num_labels)
         self.post_init()
 
@@ -206,19 +261,22 @@ class TokenClassifierHead(SequencePreTrainedModel):
         labels: torch.LongTensor | None = None,
         **kwargs,
     ) -> WordClassifierOutput:
-        """`labels` (B, T): class ids, -100 where none counts. Logits are (B, T, num_labels)."""
+        """`labels` (B, T): class ids, -100 where none counts. Logits are (B, T, num_labels).
+
+        Without `attention_mask`, `config.pad_token_id` at the ends of a row is padding.
+        """
+        of_the_loss = _taken(kwargs, OF_THE_LOSS)
+        kwargs.pop("use_cache", None)  # a classifier reads a text at once
+        if attention_mask is None:
+            attention_mask = _mask_of(self, input_ids, inputs_embeds)
         outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **_output_options(kwargs),
+            input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs
         )
-        logits = self.score(outputs.last_hidden_state)
+        logits = self.score(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
-            loss = _with_penalty(loss, outputs.get("penalty"), labels, **kwargs)
+            loss = self.loss_function(logits, labels, self.config, **of_the_loss)
+            loss = _with_penalty(loss, outputs.get("penalty"), labels, **of_the_loss)
         return WordClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, penalty=outputs.get("penalty")
         )
@@ -248,10 +306,32 @@ def pool(
     return (x * is_real).sum(dim=1) / is_real.sum(dim=1).clamp(min=1)
 
 
-def _output_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of `kwargs` what says what the base model is to return; the rest is for the loss."""
-    kwargs.pop("return_dict", None)  # can_return_tuple has seen to it
-    return {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("output_")}
+def _mask_of(
+    model: SequencePreTrainedModel, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+) -> torch.Tensor | None:
+    """The attention mask (B, T) that a classifier was not given: GPT-2's classifier finds padding by its token too.
+
+    A pad token between others is text, as the end-of-text token may be both.
+    """
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    pad = model.config.pad_token_id
+    if given is None or given.shape[0] == 1 and pad is None:
+        return None
+    if input_ids is None or pad is None:
+        if given.shape[0] > 1:
+            missing = "the config has no pad_token_id" if input_ids is not None else "inputs_embeds have no tokens"
+            logger.warning_once(
+                f"{type(model).__name__} was given no attention_mask, and {missing}: padding is read as text"
+            )
+        return None
+    is_token = (input_ids != pad).long()
+    begun, not_ended = is_token.cummax(dim=1).values, is_token.flip(1).cummax(dim=1).values.flip(1)
+    return begun * not_ended
+
+
+def _taken(kwargs: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Takes `names` out of `kwargs`."""
+    return {name: kwargs.pop(name) for name in names if name in kwargs}
 
 
 def _with_penalty(

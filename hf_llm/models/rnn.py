@@ -8,18 +8,22 @@ Shapes: B batch, T positions, E embedding size, H hidden size (2 H where both di
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import GenerationMixin
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.import_utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
-from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, StateCache, dropout, find_padding, take
+from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, dropout, take
+from .state import CACHE_NAME, one_cache
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
@@ -28,7 +32,7 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 class RNNConfig(SequenceConfig):
     """Sizes and regularisation of an RNN."""
 
-    model_type = "rnn"
+    model_type = "hf_llm_rnn"
 
     cell: Literal["lstm", "gru", "tanh", "relu"] = "lstm"
     bidirectional: bool = False  # also read from the end, with `hidden_size` channels more: for classifiers
@@ -38,8 +42,16 @@ class RNNConfig(SequenceConfig):
     activation_regularization: float | int = 0.0  # AR: α of the paper, on the squares of the last layer's output
     temporal_activation_regularization: float | int = 0.0  # TAR: its β, on the squares of that output's changes
 
-    shares: ClassVar[tuple[str, ...]] = ("dropout", "embedding_dropout", "weight_dropout")
-    strengths: ClassVar[tuple[str, ...]] = ("activation_regularization", "temporal_activation_regularization")
+    shares: ClassVar[tuple[str, ...]] = (*SequenceConfig.shares, "embedding_dropout", "weight_dropout")
+    strengths: ClassVar[tuple[str, ...]] = (
+        *SequenceConfig.strengths,
+        "activation_regularization",
+        "temporal_activation_regularization",
+    )
+
+    @property
+    def output_hidden_size(self) -> int:
+        return self.hidden_size * (1 + self.bidirectional)
 
 
 @dataclass
@@ -77,7 +89,7 @@ class RNNLayer(GradientCheckpointingLayer):
         if state:  # torch wants (1, B, H), in a tuple only where there is a c too
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
         front = x if padding is None else padding.to_front(x)
-        if padding is None or not (use_cache or self.cell.bidirectional):
+        if padding is None or x.shape[1] == 1 or not (use_cache or self.cell.bidirectional):
             y, new = self._run(front, past)  # what is read after a row's end changes nothing before it
         elif is_torchdynamo_exporting():
             y, new = self._export(front, padding.lengths, past)
@@ -161,7 +173,7 @@ class RNNPreTrainedModel(SequencePreTrainedModel):
 class RNNModel(RNNPreTrainedModel):
     def __init__(self, config: RNNConfig):
         super().__init__(config)
-        self.output_size = config.hidden_size * (1 + config.bidirectional)
+        self.output_size = config.output_hidden_size
         sizes = [config.input_size, *[self.output_size] * (config.num_hidden_layers - 1)]
         self.embed_tokens = nn.Embedding(config.vocab_size, config.input_size)
         self.layers = nn.ModuleList(RNNLayer(config, size) for size in sizes)
@@ -174,29 +186,26 @@ class RNNModel(RNNPreTrainedModel):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        past_key_values: StateCache | None = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> RNNModelOutput:
         """`input_ids` (B, T) or `inputs_embeds` (B, T, E); `attention_mask` (B, ≥ T): its last T columns count.
 
-        Padding may stand on either side, or between tokens: it is skipped, not read.
+        Padding may stand on either side, or between tokens: it is skipped, not read. `cache`, before transformers 5.24
+        `past_key_values`, is the state to go on from.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
+        cache = self.checked(one_cache(past_key_values, cache))
+        if cache is not None and self.config.bidirectional:
+            raise ValueError("a bidirectional RNN reads from the end too: it cannot go on from past_key_values")
+        inputs_embeds, padding = self.embedded(input_ids, inputs_embeds, attention_mask, cache, kwargs)
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         use_cache = use_cache and not self.config.bidirectional
-        if past_key_values is not None and self.config.bidirectional:
-            raise ValueError("a bidirectional RNN reads from the end too: it cannot go on from past_key_values")
-        cache = self.checked(past_key_values)
         if use_cache and cache is None:
-            cache = StateCache(self.config.num_hidden_layers)
-        if input_ids is not None:
-            inputs_embeds = self._embed(input_ids)
-        assert inputs_embeds is not None
-        B, T, _ = inputs_embeds.shape
-        padding = find_padding(attention_mask, B, T)
+            cache = DynamicCache(config=self.config)
+        T = inputs_embeds.shape[1]
 
         x = self._dropout(inputs_embeds)  # (B, T, E)
         for index, layer in enumerate(self.layers):
@@ -207,12 +216,12 @@ class RNNModel(RNNPreTrainedModel):
             x = self._dropout(y)
         return RNNModelOutput(
             last_hidden_state=x,
-            past_key_values=cache if use_cache else None,
             penalty=self._penalty(x, y, padding) if self.training else None,
+            **{CACHE_NAME: cache if use_cache else None},
         )
 
-    def _embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        embeddings = self.embed_tokens(input_ids)
+    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        embeddings = super().embed(input_ids)
         if not (self.training and self.config.embedding_dropout):
             return embeddings
         words = torch.ones(self.config.vocab_size, 1, device=embeddings.device, dtype=embeddings.dtype)

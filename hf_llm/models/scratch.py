@@ -19,6 +19,13 @@ from .limits import check_memory, check_purpose, position_capacity
 
 logger = logging.getLogger(__name__)
 
+PREFIX = "hf_llm_"  # of our model types, which transformers may not have for models of its own
+
+
+def model_type_of(arch: str) -> str:
+    """The `model_type` that `model.arch` means: ours first, by its name without the prefix."""
+    return PREFIX + arch if PREFIX + arch in CONFIG_MAPPING else arch
+
 
 def from_scratch(
     cfg: ModelConfig,
@@ -44,11 +51,12 @@ def config_from_scratch(
 ) -> tuple[PreTrainedConfig, int | None]:
     """The config, with positions for `length` tokens; and how many it had before, where these were too few."""
     assert cfg.arch is not None
-    if cfg.arch not in CONFIG_MAPPING:
+    model_type = model_type_of(cfg.arch)
+    if model_type not in CONFIG_MAPPING:
         near = get_close_matches(cfg.arch, CONFIG_MAPPING.keys(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "use a model_type of transformers, rnn or fnn"
         raise InputError(f"model.arch: there is no architecture {cfg.arch!r}; {hint}")
-    check_purpose(CONFIG_MAPPING[cfg.arch], f"model.arch={cfg.arch}", auto_model)
+    check_purpose(CONFIG_MAPPING[model_type], f"model.arch={cfg.arch}", auto_model)
 
     given_vocab = overrides.setdefault("vocab_size", len(tokenizer))
     if isinstance(given_vocab, int) and given_vocab < len(tokenizer):
@@ -60,7 +68,7 @@ def config_from_scratch(
         overrides.setdefault(name, getattr(tokenizer, name))
 
     with _mistakes_of(cfg.arch):
-        config = AutoConfig.for_model(cfg.arch, **overrides)
+        config = AutoConfig.for_model(model_type, **overrides)
         if config.is_encoder_decoder and "SequenceClassification" in auto_model and tokenizer.eos_token_id is None:
             raise InputError(
                 f"model.arch={cfg.arch}: an encoder–decoder classifies by its end-of-text token, which this tokenizer "

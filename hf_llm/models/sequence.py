@@ -1,16 +1,21 @@
-"""What recurrent and windowed models share: config fields, padding put aside, a state carried from call to call.
+"""What recurrent and windowed models share: config fields, checks of what is given, padding put aside.
 
-B: batch, T: positions, C: channels. This file travels with saved weights, so it imports no other of its package.
+B: batch, T: positions, C: channels. This file travels with saved weights, as do all that it imports by a dot.
 """
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
+
+from .keywords import check_state, is_tracing, refuse_ignored
+from .state import StateLayer, holds_state
 
 
 @strict
@@ -18,7 +23,7 @@ class SequenceConfig(PreTrainedConfig):
     """Fields of every model here. Types and choices are checked when they are set; sizes that make no network raise
     ValueError."""
 
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
 
     vocab_size: int = 8192
     hidden_size: int = 256
@@ -27,29 +32,33 @@ class SequenceConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False  # the output layer reuses the embedding matrix, by a projection if sizes differ
     residual: bool = True  # a layer's input is added to its output, where they have one size
     dropout: float | int = 0.0  # of the embeddings and of every layer's output
+    classifier_dropout: float | int = 0.0  # of what a classifier's output layer reads
     classifier_pooling: Literal["mean", "max", "last", "attention"] = "max"  # over the real tokens
+    initializer_range: float | int | None = None  # standard deviation of every weight; None: what keeps variance
     use_cache: bool = True
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "embedding_size")
-    shares: ClassVar[tuple[str, ...]] = ("dropout",)
-    strengths: ClassVar[tuple[str, ...]] = ()
+    shares: ClassVar[tuple[str, ...]] = ("dropout", "classifier_dropout")
+    strengths: ClassVar[tuple[str, ...]] = ("initializer_range",)
 
     def __post_init__(self, **kwargs):
         if self.embedding_size is None:
             self.embedding_size = self.hidden_size
-        for name in self.sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in self.shares:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, not {getattr(self, name)}")
-        for name in self.strengths:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
+        kwargs.pop("output_hidden_size", None)  # a saved one, which follows from the rest
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not None:  # what may be None is said by its type
+            if name in self.sizes and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+            if name in self.shares and not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, not {value}")
+            if name in self.strengths and not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be a number of at least 0, not {value}")
+        super().__setattr__(name, value)
 
     @property
     def input_size(self) -> int:
@@ -57,9 +66,20 @@ class SequenceConfig(PreTrainedConfig):
         return self.embedding_size or self.hidden_size
 
     @property
+    def output_hidden_size(self) -> int:
+        """Channels of a base model's `last_hidden_state`, by the name that transformers' speech encoders have for it."""
+        return self.hidden_size
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "output_hidden_size": self.output_hidden_size}
+
+    @property
     def layer_types(self) -> list[str]:
-        """transformers' name for a layer whose state does not grow with what it has read."""
-        return ["linear_attention"] * self.num_hidden_layers
+        """By which transformers' caches know what to hold for each layer."""
+        return [StateLayer._layer_type] * self.num_hidden_layers
+
+    def validate_layer_type(self) -> None:
+        """transformers' list of types has none for a state that is no linear attention's; ours are right by design."""
 
 
 class SequencePreTrainedModel(PreTrainedModel):
@@ -68,37 +88,64 @@ class SequencePreTrainedModel(PreTrainedModel):
     _is_stateful = True
     output_size: int  # channels of a base model's `last_hidden_state`
 
-    def checked(self, cache: Cache | None) -> "StateCache | None":
-        """`past_key_values`, if it can hold this model's state."""
+    def checked(self, cache: Cache | None) -> Cache | None:
+        """The cache, if it can hold this model's state."""
         size = self.config.num_hidden_layers
-        if cache is not None and not (isinstance(cache, StateCache) and len(cache.layers) == size):
+        if cache is not None and not holds_state(cache, size):
             raise ValueError(
-                f"past_key_values must be a StateCache of {size} layers, such as this model returns, "
-                f"not a {type(cache).__name__} of {len(cache.layers)}"
+                f"the cache must be of {size} layers of this model's state, as DynamicCache(config=model.config) is, "
+                f"not a {type(cache).__name__} of {len(getattr(cache, 'layers', ()))}"
             )
         return cache
+
+    def embedded(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        cache: Cache | None,
+        kwargs: dict[str, Any],
+    ) -> "tuple[torch.Tensor, Padding | None]":
+        """What a base model reads, (B, T, E), and where it is padding; with every check of what was given."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        given: torch.Tensor = inputs_embeds if input_ids is None else input_ids  # type: ignore[assignment]
+        B, T = given.shape[:2]
+        if T == 0:
+            raise ValueError("no tokens were given: an input has at least one, e.g. that which begins a document")
+        padding = find_padding(attention_mask, B, T)
+        check_state(given, attention_mask, cache)
+        refuse_ignored(kwargs, type(self).__name__, given, attention_mask, cache)
+        return (self.embed(input_ids) if inputs_embeds is None else inputs_embeds), padding
+
+    def embed(self, input_ids: torch.LongTensor | None) -> torch.Tensor:
+        return self.embed_tokens(input_ids)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Weights that keep variance, as these models have no norm that would mend it: embeddings of length one,
-        products of variance one, and recurrent ones orthogonal (Glorot and Bengio 2010; Saxe et al. 2014)."""
+        products of variance one, and recurrent ones orthogonal (Glorot and Bengio 2010; Saxe et al. 2014). With
+        `config.initializer_range`, all of them normal with that standard deviation, as transformers' models have it."""
+        std = self.config.initializer_range
         if isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=module.embedding_dim**-0.5)
+            init.normal_(module.weight, std=module.embedding_dim**-0.5 if std is None else std)
         elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=module.in_features**-0.5)
+            init.normal_(module.weight, std=module.in_features**-0.5 if std is None else std)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.RNNBase):
             for name, parameter in module.named_parameters():
                 if not getattr(parameter, "_is_hf_initialized", False):  # a gate, being a slice, loses the flag
-                    _init_gates(module, name, parameter.split(module.hidden_size))
+                    _init_gates(module, name, parameter.split(module.hidden_size), std)
         else:
             super()._init_weights(module)
 
 
-def _init_gates(module: nn.RNNBase, name: str, gates: tuple[torch.Tensor, ...]) -> None:
+def _init_gates(module: nn.RNNBase, name: str, gates: tuple[torch.Tensor, ...], std: float | None) -> None:
     for index, gate in enumerate(gates):  # of an LSTM: input, forget, cell, output
-        if name.startswith("weight_ih"):
+        if name.startswith("weight") and std is not None:
+            init.normal_(gate, std=std)
+        elif name.startswith("weight_ih"):
             init.xavier_uniform_(gate)
         elif name.startswith("weight_hh"):
             init.orthogonal_(gate)
@@ -106,84 +153,6 @@ def _init_gates(module: nn.RNNBase, name: str, gates: tuple[torch.Tensor, ...]) 
             init.ones_(gate)  # an open forget gate lets gradients through (Jozefowicz et al. 2015)
         else:
             init.zeros_(gate)
-
-
-class StateLayer(CacheLayerMixin):
-    """What one layer remembers of the tokens it has read: tensors whose first dimension is the batch."""
-
-    supports_early_init = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reset()
-
-    def reset(self) -> None:
-        self.states: tuple[torch.Tensor, ...] = ()
-        self.seen_tokens = torch.zeros((), dtype=torch.long, device="cpu")  # a number would be a constant of a graph
-        self.is_initialized = False
-
-    def advance(self, states: tuple[torch.Tensor, ...], num_tokens: int) -> None:
-        """The states after `num_tokens` further positions, in place of those before."""
-        self.states = states
-        self.seen_tokens = self.seen_tokens + num_tokens  # not in place: a graph leaves its inputs alone
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        raise NotImplementedError("a recurrent state has no keys and values")
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        raise NotImplementedError("a recurrent state has no keys and values")
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return int(self.seen_tokens)
-
-    def get_max_length(self) -> int:
-        return -1  # no limit
-
-    get_max_cache_shape = get_max_length  # its name before transformers 5.10
-
-    def _map(self, function) -> None:
-        self.states = tuple(map(function, self.states))
-
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        self._map(lambda state: state.index_select(0, beam_idx.to(state.device)))
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self._map(lambda state: state[indices.to(state.device)])
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self._map(lambda state: state.repeat_interleave(repeats, dim=0))
-
-    def offload(self) -> None:
-        pass  # too small to be worth it
-
-    prefetch = offload
-
-    def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove != 0:
-            raise ValueError("a recurrent state cannot forget its last tokens; start again from the beginning")
-
-
-class StateCache(Cache):
-    """A `Cache` of fixed size, however much was read: one `StateLayer` per layer of the model.
-
-    It offers all that `generate` asks of a cache (beams reordered, batches repeated and selected) except `crop`, which
-    assisted generation needs: a state cannot forget its last tokens.
-    """
-
-    layers: list[StateLayer]  # type: ignore[assignment]
-
-    def __init__(self, num_hidden_layers: int):
-        super().__init__(layers=[StateLayer() for _ in range(num_hidden_layers)])
-
-    def detach(self) -> "StateCache":
-        """Cuts the states off from the graph that made them, for truncated back-propagation through time."""
-        for layer in self.layers:
-            layer._map(torch.Tensor.detach)
-        return self
 
 
 class Padding(NamedTuple):
@@ -217,11 +186,12 @@ def find_padding(attention_mask: torch.Tensor | None, batch: int, length: int) -
             f"not of shape {tuple(attention_mask.shape)}"
         )
     is_real = attention_mask[:, -length:].bool()
-    tracing = torch.compiler.is_compiling()  # a graph may not depend on the values in a mask: assume the worst
-    if not tracing and is_real.all():
+    if length == 1 and is_real.device.type != "cpu":  # a step of generation, which should not wait for a GPU's answer
+        return Padding(is_real, is_real.sum(dim=1), None, None)
+    if not is_tracing() and is_real.all():  # in a graph, assume the worst
         return None
     lengths = is_real.sum(dim=1)
-    if not tracing and not (is_real[:, 1:] & ~is_real[:, :-1]).any():
+    if not is_tracing() and not (is_real[:, 1:] & ~is_real[:, :-1]).any():
         return Padding(is_real, lengths, None, None)
     back = torch.where(is_real, is_real.cumsum(1), lengths[:, None] + (~is_real).cumsum(1)) - 1
     positions = torch.arange(length, device=back.device).expand_as(back)

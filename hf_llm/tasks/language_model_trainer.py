@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EvalPrediction, PreTrainedModel, TrainingArguments
 
 from hf_llm.models import fused_loss
+from hf_llm.models.state import CACHE_NAME
 from hf_llm.tasks.exact_trainer import ExactTrainer
 from hf_llm.tasks.sampling import IGNORE_INDEX
 from hf_llm.tasks.streams import BlockStreams, CarriedState
@@ -55,11 +56,11 @@ class LanguageModelTrainer(ExactTrainer):
         """Negative log-likelihood per target, in nats."""
         if self.carried is None:
             return self._loss_and_outputs(model, _model_inputs(inputs), inputs["shift_labels"], count)[0]
-        state = {"past_key_values": self.carried.before(inputs["position"]), "use_cache": True}
+        state = {CACHE_NAME: self.carried.before(inputs["position"]), "use_cache": True}
         loss, outputs = self._loss_and_outputs(
             model, {**_model_inputs(inputs), **state}, inputs["shift_labels"], count
         )
-        self.carried.keep(outputs.past_key_values, inputs["position"])
+        self.carried.keep(outputs.get(CACHE_NAME), inputs["position"])
         return loss
 
     def _loss_and_outputs(

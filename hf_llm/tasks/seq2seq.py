@@ -67,11 +67,12 @@ class Seq2SeqTask(Task):
 
         from hf_llm import models  # noqa: F401  registers rnn and fnn
         from hf_llm.models.checkpoint import load_config
+        from hf_llm.models.scratch import model_type_of
 
         if model.pretrained is not None:
             kind = type(load_config(model.pretrained, model.revision, {}, None))
-        elif model.arch is not None and model.arch in CONFIG_MAPPING:
-            kind = CONFIG_MAPPING[model.arch]
+        elif model.arch is not None and model_type_of(model.arch) in CONFIG_MAPPING:
+            kind = CONFIG_MAPPING[model_type_of(model.arch)]
         else:
             return  # models.build says so
         writes = kind in AutoModelForSeq2SeqLM._model_mapping

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers import Cache
 
 from hf_llm.config import InputError
-from hf_llm.models.sequence import StateCache
+from hf_llm.models.state import CACHE_NAME, StateLayer, detach, holds_state
 from hf_llm.tasks.packing import PackedBlocks
 from hf_llm.tasks.sampling import IGNORE_INDEX
 
@@ -77,10 +78,10 @@ class CarriedState:
     def __init__(self, streams: int, processes: int, process: int):
         self.layout = {"streams": str(streams), "processes": str(processes)}
         self.file = f"carried_state_{process}.safetensors"
-        self.cache: StateCache | None = None
+        self.cache: Cache | None = None
         self.position = 0  # of the block to come
 
-    def before(self, position: int) -> StateCache | None:
+    def before(self, position: int) -> Cache | None:
         """The state to read block `position` of the streams from; None, which is zero, where they begin.
 
         Raises:
@@ -96,9 +97,9 @@ class CarriedState:
             )
         return self.cache
 
-    def keep(self, cache: StateCache, position: int) -> None:
+    def keep(self, cache: Cache, position: int) -> None:
         """`cache` is what block `position` left. The next block's gradients do not reach back into it."""
-        self.cache, self.position = cache.detach(), position + 1
+        self.cache, self.position = detach(cache), position + 1
 
     def save(self, folder: str) -> None:
         """Write it to a checkpoint, this process's to a file of its own."""
@@ -128,7 +129,7 @@ class CarriedState:
             if any(metadata[name] != value for name, value in self.layout.items()):
                 return
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        cache = StateCache(int(metadata["layers"]))
+        cache = Cache(layers=[StateLayer() for _ in range(int(metadata["layers"]))])
         for index, layer in enumerate(cache.layers):
             count = sum(name.startswith(f"{index}.") for name in tensors)
             states = tuple(tensors[f"{index}.{number}"] for number in range(count))
@@ -181,6 +182,6 @@ def _has_state(model: PreTrainedModel) -> bool:
     try:
         with torch.no_grad():
             outputs = model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=model.device), use_cache=True)
-        return isinstance(outputs.get("past_key_values"), StateCache)
+        return holds_state(outputs.get(CACHE_NAME))
     finally:
         model.train(was_training)

@@ -180,7 +180,7 @@ def test_texts_and_tokens_are_classified_by_a_pipeline(name, task, tokenizer, ca
 with_linear_layers = {
     name: (config, head)
     for name, (config, head) in MODELS.items()
-    if not (head == "base" and config.model_type == "rnn") and name != "gru-language model"
+    if not (head == "base" and config.model_type == "hf_llm_rnn") and name != "gru-language model"
 }
 
 

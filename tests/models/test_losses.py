@@ -103,7 +103,7 @@ def test_a_text_classifiers_loss_is_that_of_its_kind_of_label(config, problem_ty
 @every_model
 def test_gradients_are_those_of_finite_differences(config, head):
     sizes = {"vocab_size": 3, "hidden_size": 2, "embedding_size": 2, "num_hidden_layers": 1, "num_labels": 2}
-    if config.model_type == "fnn":
+    if config.model_type == "hf_llm_fnn":
         sizes["num_hidden_layers"] = 2
     model, ids = built(config, head, **sizes).double(), torch.tensor([[1, 2, 0, 1], [2, 0, 1, 1]])
     for parameter in model.parameters():  # away from zeros, where a ReLU has no derivative

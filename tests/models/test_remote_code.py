@@ -16,6 +16,7 @@ from hf_llm.models import fnn, rnn
 NAMES = ("lstm", "lstm, both ways", "fnn, direct", "fnn, global")
 FOLDERS = {name: pair for name, pair in MODELS.items() if name.rpartition("-")[0] in NAMES}
 IDS = some_ids(B, T)
+TRAVELS = ("heads.py", "keywords.py", "requirement.py", "sequence.py", "state.py")
 
 # Runs alone, in isolated mode and in another folder
 _ELSEWHERE = """
@@ -94,7 +95,7 @@ def test_saved_weights_come_with_just_the_files_they_need(module, head, tmp_path
     model.save_pretrained(tmp_path)
     code = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
     own = Path(module.__file__).parent
-    assert code == {file: (own / file).read_text() for file in (f"{name}.py", "heads.py", "sequence.py")}
+    assert code == {file: (own / file).read_text() for file in (f"{name}.py", *TRAVELS)}
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     config_class = f"{name}.{name.upper()}Config"
     assert auto_map == {"AutoConfig": config_class, HEADS[head].__name__: f"{name}.{type(model).__name__}"}
@@ -109,6 +110,6 @@ def test_where_this_package_is_its_own_class_is_loaded_without_trust(name, head,
         file.write_text("raise SystemExit")
     again = HEADS[head].from_pretrained(tmp_path)
     assert type(again) is type(model)
-    assert type(again).__module__ == f"hf_llm.models.{model.config.model_type}"
+    assert type(again).__module__ == f"hf_llm.models.{model.config.model_type.removeprefix('hf_llm_')}"
     torch.testing.assert_close(again(IDS)[0], model(IDS)[0])
     shutil.rmtree(tmp_path)

@@ -18,10 +18,10 @@ from toy_models import (
     padded,
     some_ids,
 )
-from transformers import Trainer, TrainingArguments
-from transformers.cache_utils import Cache, DynamicCache
+from transformers import MambaConfig, Trainer, TrainingArguments
+from transformers.cache_utils import Cache, DynamicCache, StaticCache
 
-from hf_llm.models.sequence import StateCache
+from hf_llm.models.state import CACHE_NAME, StateLayer, detach, holds_state
 
 GREEDY = {"max_new_tokens": 9, "do_sample": False, "pad_token_id": PAD, "eos_token_id": None}
 
@@ -150,9 +150,9 @@ def test_a_cache_carries_gradients_until_it_is_detached(config):
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
     cache = model(inputs_embeds=embeddings, use_cache=True).past_key_values
     model(following, past_key_values=cache, use_cache=False).logits.sum().backward()
-    remembers = not (config.model_type == "fnn" and config.window == 1)
+    remembers = not (config.model_type == "hf_llm_fnn" and config.window == 1)
     assert (embeddings.grad is not None and bool(embeddings.grad.any())) == remembers
-    model(following, past_key_values=cache.detach(), use_cache=False).logits.sum().backward()  # freed, not needed
+    model(following, past_key_values=detach(cache), use_cache=False).logits.sum().backward()  # freed, not needed
     assert not any(state.requires_grad for state in states(cache))
 
 
@@ -169,26 +169,54 @@ def test_a_cache_tells_of_every_layer_what_was_read(config):
 def test_another_models_cache_is_refused(config):
     model, ids = built(config), some_ids(B, T)
     size = config.num_hidden_layers
-    for other in (DynamicCache(), DynamicCache(config=model.config), StateCache(size + 1)):
-        with pytest.raises(ValueError, match=f"past_key_values must be a StateCache of {size} layers, such as this"):
+    mamba = MambaConfig(num_hidden_layers=size)
+    for other in (DynamicCache(), DynamicCache(config=mamba), Cache(layers=[StateLayer() for _ in range(size + 1)])):
+        with pytest.raises(ValueError, match=f"the cache must be of {size} layers of this model's state"):
             model(ids, past_key_values=other, use_cache=True)
     with pytest.raises(ValueError, match=r"not a DynamicCache of 0$"):
         model.generate(ids, past_key_values=DynamicCache(), **GREEDY)
+
+
+@every_language_model
+def test_transformers_own_cache_holds_the_state(config):
+    model, ids = built(config), some_ids(B, T)
+    for cache in (DynamicCache(config=model.config), StaticCache(config=model.config, max_cache_len=T + 1)):
+        pieces = [read(model, piece, cache)[0] for piece in ids.split(4, dim=1)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids).logits)
+        assert cache.get_seq_length() == T
+    without = model.generate(ids, use_cache=False, **GREEDY)
+    for options in (
+        {"past_key_values": DynamicCache(config=model.config)},
+        {"cache_implementation": "static"},
+        {"cache_implementation": "dynamic"},
+    ):
+        assert torch.equal(model.generate(ids, **options, **GREEDY), without)
+
+
+@every_language_model
+def test_the_state_has_the_name_that_it_had_before_or_has_since(config):
+    model, ids = built(config), some_ids(B, T)
+    for name in ("past_key_values", "cache"):
+        cache = model(ids[:, :6], use_cache=True).get(CACHE_NAME)
+        torch.testing.assert_close(model(ids[:, 6:], **{name: cache}).logits, model(ids).logits[:, 6:])
+    cache = model(ids, use_cache=True).get(CACHE_NAME)
+    with pytest.raises(ValueError, match="not both"):
+        model(ids, cache=cache, past_key_values=cache)
 
 
 @every_model
 def test_a_state_is_made_where_it_is_asked_for(config, head):
     model, ids = built(config, head), some_ids(B, T)
     makes_one = head in ("base", "language model") and not getattr(config, "bidirectional", False)
-    assert isinstance(model(ids, use_cache=True).get("past_key_values"), StateCache if makes_one else type(None))
-    assert model(ids, use_cache=False).get("past_key_values") is None
-    assert model.train()(ids).get("past_key_values") is None
+    assert holds_state(model(ids, use_cache=True).get(CACHE_NAME), config.num_hidden_layers) == makes_one
+    assert model(ids, use_cache=False).get(CACHE_NAME) is None
+    assert model.train()(ids).get(CACHE_NAME) is None
 
 
 def test_a_network_that_reads_from_the_end_goes_on_from_no_state():
     model = built(CONFIGS["lstm, both ways"], "base")
     with pytest.raises(ValueError, match="cannot go on from past_key_values"):
-        model(some_ids(B, T), past_key_values=StateCache(2))
+        model(some_ids(B, T), past_key_values=DynamicCache(config=model.config))
 
 
 @every_language_model
@@ -263,28 +291,28 @@ def test_a_second_turn_may_be_padded_between_the_turns(config):
 
 
 @every_language_model
-def test_generate_hands_over_no_cache_but_the_models_own(config, monkeypatch):
+def test_generate_hands_over_one_cache_of_transformers_own(config, monkeypatch):
     model = built(config)
     handed, forward = [], type(model).forward
 
-    def spy(self, *args, past_key_values=None, **kwargs):
-        handed.append(past_key_values)
-        outputs = forward(self, *args, past_key_values=past_key_values, **kwargs)
-        assert past_key_values is None or outputs.past_key_values is past_key_values
+    def spy(self, *args, **kwargs):
+        handed.append(kwargs[CACHE_NAME])
+        outputs = forward(self, *args, **kwargs)
+        assert outputs.get(CACHE_NAME) is kwargs[CACHE_NAME]
         return outputs
 
     monkeypatch.setattr(model, "forward", spy.__get__(model))
     model.generate(some_ids(B, 4), **GREEDY)
-    assert handed[0] is None
     assert len(handed) == 9
-    assert all(cache is handed[1] for cache in handed[1:])
-    assert isinstance(handed[1], StateCache)
+    assert all(cache is handed[0] for cache in handed)
+    assert type(handed[0]) is DynamicCache
+    assert holds_state(handed[0], config.num_hidden_layers)
 
 
 @every_model
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_is_kept_on_the_modules_between_calls(config, head, training):
-    options = {"weight_dropout": 0.5, "embedding_dropout": 0.5} if config.model_type == "rnn" else {}
+    options = {"weight_dropout": 0.5, "embedding_dropout": 0.5} if config.model_type == "hf_llm_rnn" else {}
     model = built(config, head, dropout=0.5, **options).train(training)
     before, ids = snapshot(model), some_ids(B, T)
     batch, mask = padded([ids[0], ids[1, :5]], "holes")
