@@ -22,7 +22,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple, logging
 
 from .keywords import OF_THE_LOSS, has_read, is_tracing
-from .sequence import SequencePreTrainedModel, find_padding
+from .sequence import SequencePreTrainedModel, dropout, find_padding
 from .state import CACHE_NAME, one_cache
 
 logger = logging.get_logger(__name__)
@@ -199,7 +199,6 @@ class SequenceClassifierHead(SequencePreTrainedModel):
         self.attention = None
         if config.classifier_pooling == "attention":
             self.attention = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
-        self.dropout = nn.Dropout(config.classifier_dropout)
         self.score = nn.Linear(size, self.num_labels)
         self.post_init()
 
@@ -225,7 +224,8 @@ class SequenceClassifierHead(SequencePreTrainedModel):
         )
         x = outputs.last_hidden_state
         scores = None if self.attention is None else self.attention(x)
-        logits = self.score(self.dropout(pool(x, attention_mask, self.config.classifier_pooling, scores)))
+        pooled = pool(x, attention_mask, self.config.classifier_pooling, scores)
+        logits = self.score(dropout(pooled, self.config.classifier_dropout, self.training))
         loss = None
         if labels is not None:
             loss = self.loss_function(
@@ -248,7 +248,6 @@ class TokenClassifierHead(SequencePreTrainedModel):
         super().__init__(config)
         self.num_labels: int = config.num_labels
         self.model = self.base_class(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
         self.score = nn.Linear(self.model.output_size, self.num_labels)
         self.post_init()
 
@@ -272,7 +271,7 @@ class TokenClassifierHead(SequencePreTrainedModel):
         outputs = self.model(
             input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs
         )
-        logits = self.score(self.dropout(outputs.last_hidden_state))
+        logits = self.score(dropout(outputs.last_hidden_state, self.config.classifier_dropout, self.training))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, **of_the_loss)

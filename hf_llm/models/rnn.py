@@ -169,6 +169,24 @@ class RNNPreTrainedModel(SequencePreTrainedModel):
     _no_split_modules = ["RNNLayer"]  # noqa: RUF012 (as transformers declares it)
     _can_record_outputs = {"hidden_states": RNNLayer}  # noqa: RUF012 (likewise)
 
+    def __init__(self, config: RNNConfig, *args: Any, **kwargs: Any):
+        _refuse_quantization(getattr(config, "quantization_config", None))
+        super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, quantization_config: Any = None, **kwargs: Any) -> Any:
+        """transformers' own, which refuses to quantise what it would leave as it is."""
+        _refuse_quantization(quantization_config)
+        return super().from_pretrained(*args, **kwargs)
+
+
+def _refuse_quantization(quantization_config: Any) -> None:
+    if quantization_config is not None:
+        raise ValueError(
+            "quantization_config: transformers quantises linear layers, and the weights of an RNN are in torch's "
+            "recurrent cells, so that nothing would be quantised; leave it out"
+        )
+
 
 class RNNModel(RNNPreTrainedModel):
     def __init__(self, config: RNNConfig):

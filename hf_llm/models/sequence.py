@@ -48,6 +48,7 @@ class SequenceConfig(PreTrainedConfig):
         if self.embedding_size is None:
             self.embedding_size = self.hidden_size
         kwargs.pop("output_hidden_size", None)  # a saved one, which follows from the rest
+        kwargs.pop("model_type", None)  # the class's, which older checkpoints have by another name
         super().__post_init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:

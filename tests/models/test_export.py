@@ -5,10 +5,13 @@ import torch
 from toy_models import PAD, T, built, either_model, every_config, every_language_model, padded, some_ids
 
 pytest.importorskip("transformers.exporters", reason="this version of transformers has no exporters")
+from transformers import DynamicCache
 from transformers.exporters.base import ExportedModel
 from transformers.exporters.configs import DynamoConfig
 from transformers.exporters.exporter_dynamo import DynamoExporter
 from transformers.exporters.utils import get_leaf_tensors
+
+from hf_llm.models.state import CACHE_NAME
 
 WIDTH = T + 3
 DYNAMIC = DynamoConfig(dynamic=True)
@@ -51,11 +54,12 @@ def test_exported_steps_of_generation_go_on_from_each_others_state(config):
     inputs = batch(2, T, 7, 1, layout="left")
     with torch.no_grad():
         expected = model.generate(**inputs, max_new_tokens=4, do_sample=False, eos_token_id=None)
-    step, mask = graph.runners["prefill"](**inputs), inputs["attention_mask"]
+    empty = DynamicCache(config=model.config)  # of which generation begins
+    step, mask = graph.runners["prefill"](**inputs, **{CACHE_NAME: empty}), inputs["attention_mask"]
     found = [step.logits[:, -1:].argmax(-1)]
     while len(found) < 4:
         mask = torch.cat((mask, torch.ones_like(found[-1])), dim=1)
-        step = graph.runners["decode"](input_ids=found[-1], attention_mask=mask, past_key_values=step.past_key_values)
+        step = graph.runners["decode"](input_ids=found[-1], attention_mask=mask, **{CACHE_NAME: step[CACHE_NAME]})
         found.append(step.logits[:, -1:].argmax(-1))
     assert torch.equal(torch.cat(found, dim=1), expected[:, WIDTH:])
 

@@ -18,6 +18,7 @@ from toy_models import (
 from transformers import Trainer, TrainingArguments
 
 from hf_llm.models import fused_loss
+from hf_llm.tasks.language_model_trainer import LanguageModelTrainer
 
 # problem_type, num_labels, labels of B texts, and their loss by hand, summed
 KINDS = {
@@ -123,7 +124,7 @@ def test_gradients_are_those_of_finite_differences(config, head):
     assert torch.autograd.gradcheck(output, parameters, check_undefined_grad=False)
 
 
-def train(model, rows, folder, batch_size, steps, **options):
+def train(model, rows, folder, batch_size, steps, trainer_class=Trainer, **options):
     options.setdefault("gradient_accumulation_steps", len(rows) // batch_size)
     arguments = TrainingArguments(
         folder,
@@ -140,7 +141,7 @@ def train(model, rows, folder, batch_size, steps, **options):
         save_strategy="no",
         **options,
     )
-    trainer = Trainer(model, arguments, train_dataset=rows)
+    trainer = trainer_class(model, arguments, train_dataset=rows)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
@@ -176,16 +177,22 @@ def test_plain_trainer_in_accumulated_steps_does_what_one_big_batch_does(config,
 
 @either_model
 @pytest.mark.parametrize("head", ["language model", "texts", "tokens"])
-def test_plain_trainers_label_smoothing_is_torchs(config, head, tmp_path):
+def test_label_smoothing_is_torchs(config, head, tmp_path):
+    """By our Trainer for a language model, whose labels Trainer shifts for models of transformers alone."""
     rows = rows_for(head, "one of three")
     model = built(config, head)
     ids, mask, labels = (torch.stack([row[key] for row in rows]) for key in ("input_ids", "attention_mask", "labels"))
-    logits = model(ids, attention_mask=mask).logits
+    logits, trainer_class = model(ids, attention_mask=mask).logits, Trainer
     if head == "language model":
-        logits, labels = logits[:, :-1], labels[:, 1:]
+        logits, labels, trainer_class = logits[:, :-1], labels[:, 1:], LanguageModelTrainer
+        shifted = F.pad(labels, (0, 1), value=-100)
+        rows = [{**row, "shift_labels": y} for row, y in zip(rows, shifted, strict=True)]
     expected = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=0.1)
     for batch_size in (8, 2):
-        losses = train(built(config, head), rows, tmp_path, batch_size, steps=1, label_smoothing_factor=0.1)
+        options = {"label_smoothing_factor": 0.1, "remove_unused_columns": False}
+        if head == "language model":
+            options["label_names"] = ["shift_labels"]
+        losses = train(built(config, head), rows, tmp_path, batch_size, 1, trainer_class, **options)
         assert losses == pytest.approx([expected.item()], abs=1e-5)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_models import CONFIGS, HEADS, MODELS, B, T, built, every_head, some_ids
+from toy_models import CONFIGS, HEADS, MODELS, B, T, built, either_model, every_head, some_ids
 
 from hf_llm.models import fnn, rnn
 
@@ -45,12 +45,16 @@ for name, auto in heads.items():
     torch.testing.assert_close(again(ids, attention_mask=mask)[0], outputs[name])
     if hasattr(model, "generate") and "language" in name:
         outputs[f"{name}, generated"] = model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=30)
-        arguments = TrainingArguments(
-            f"{folder}/trained", max_steps=1, label_smoothing_factor=0.1, learning_rate=0.0, save_strategy="no",
-            logging_steps=1, report_to=[], use_cpu=True, disable_tqdm=True)
-        trainer = Trainer(model, arguments, train_dataset=[dict(input_ids=row, labels=row) for row in ids])
-        trainer.train()
-        outputs[f"{name}, smoothed"] = torch.tensor(trainer.state.log_history[0]["loss"])
+        rows = [dict(input_ids=row, labels=row) for row in ids]
+        for smoothing in (0.0, 0.1):
+            arguments = TrainingArguments(
+                f"{folder}/trained", max_steps=1, label_smoothing_factor=smoothing, learning_rate=0.0,
+                save_strategy="no", logging_steps=1, report_to=[], use_cpu=True, disable_tqdm=True)
+            trainer = Trainer(model.train(), arguments, train_dataset=rows)
+            trainer.train()
+            if smoothing == 0.0:
+                outputs[f"{name}, loss"] = torch.tensor(trainer.state.log_history[0]["loss"])
+            print(f"{name} trained with label_smoothing_factor={smoothing}", file=sys.stderr, flush=True)
 assert not any(module.split(".")[0] == "hf_llm" for module in sys.modules)
 torch.save(outputs, f"{folder}/outputs.pt")
 """
@@ -79,12 +83,53 @@ def test_every_head_loads_where_this_package_is_not_and_yields_the_same(tmp_path
             options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 30}
             expected[f"{name}, generated"] = model.generate(IDS, **options)
             logits = model(IDS).logits[:, :-1].flatten(0, 1)
-            smoothed = torch.nn.functional.cross_entropy(logits, IDS[:, 1:].flatten(), label_smoothing=0.1)
-            expected[f"{name}, smoothed"] = smoothed.detach()
+            expected[f"{name}, loss"] = torch.nn.functional.cross_entropy(logits, IDS[:, 1:].flatten()).detach()
     torch.save(IDS, tmp_path / "ids.pt")
     done = elsewhere(tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     torch.testing.assert_close(torch.load(tmp_path / "outputs.pt"), expected)
+    # Trainer shifts the labels that it smooths for models of transformers alone
+    before, _, after = done.stderr.partition("trained with label_smoothing_factor=0.0")
+    warning = "which Trainer's label_smoothing_factor does only for models of transformers"
+    assert warning not in before
+    assert warning in after
+
+
+_TOO_OLD = """
+import sys
+import transformers
+from transformers import AutoConfig
+transformers.__version__ = sys.argv[2]
+for name in ("transformers.utils.output_capturing", "transformers.initialization", "transformers.cache_utils"):
+    sys.modules[name] = None  # as where an older transformers has no such module
+AutoConfig.from_pretrained(sys.argv[1], trust_remote_code=True)
+"""
+
+
+@either_model
+@pytest.mark.parametrize("version", ["4.57.6", "5.3.0", "5.19.1"])
+def test_a_transformers_too_old_is_told_of_before_anything_fails(config, version, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    built(config).save_pretrained(tmp_path / "model")
+    (tmp_path / "elsewhere.py").write_text(_TOO_OLD)
+    command = [sys.executable, str(tmp_path / "elsewhere.py"), str(tmp_path / "model"), version]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: this model needs transformers>=5.20, and {version} is installed"), last
+
+
+def test_every_file_that_travels_asks_for_the_version_first():
+    """Or is imported by one that does, before which it imports nothing that an older transformers lacks."""
+    for name in ("rnn", "fnn", "heads", "sequence"):
+        lines = (Path(rnn.__file__).parent / f"{name}.py").read_text().splitlines()
+        imports = [line for line in lines if line.startswith(("import ", "from "))]
+        first = next(line for line in imports if line.split()[1].split(".")[0] not in ("__future__", "dataclasses", "typing"))
+        assert first.startswith("from .requirement import")
+    lines = (Path(rnn.__file__).parent / "requirement.py").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("import ", "from "))] == [
+        "import transformers",
+        "from packaging.version import Version",
+    ]
 
 
 @every_head
