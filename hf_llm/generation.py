@@ -13,7 +13,7 @@ from hf_llm.config import GenerateConfig, InputError
 from hf_llm.config.generation import MORE_THAN_TEXTS, checked
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,7 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
     starts = range(0, len(prompts), cfg.batch_size)
     for start in tqdm(starts, desc="generating", disable=len(starts) < 2 or not runs.is_main_process()):
         batch = prompts[start : start + cfg.batch_size]
-        # An empty prompt starts where a document starts: after the end of another.
-        texts = [prompt or tokenizer.bos_token or tokenizer.eos_token for prompt in batch]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
+        inputs = encoded(batch, tokenizer).to(device)
         length = inputs["input_ids"].shape[1]
         check_room(length, chosen, model)
         try:
@@ -63,6 +61,25 @@ def generate(cfg: GenerateConfig) -> list[dict[str, str]]:
         each = len(continuations) // len(batch)  # num_return_sequences
         results += [{"prompt": batch[i // each], "text": text} for i, text in enumerate(continuations)]
     return results
+
+
+def encoded(prompts: list[str], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
+    """The prompts' tokens, of which each has to have some: a model goes on from something.
+
+    An empty prompt starts where a document starts: after the end of another.
+
+    Raises:
+        InputError: naming the first prompt that has none.
+    """
+    start = tokenizer.bos_token or tokenizer.eos_token
+    if start is None and not all(prompts):
+        raise InputError("prompt: empty, and the tokenizer has no token that begins or ends a text; give a prompt")
+    texts = [prompt or start for prompt in prompts]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
+    for prompt, has_tokens in zip(prompts, inputs["attention_mask"].any(dim=1).tolist(), strict=True):
+        if not has_tokens:
+            raise InputError(f"prompt: {prompt!r} has no token of this tokenizer; give another prompt")
+    return inputs
 
 
 def _continuation(row: list[int], length: int, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -99,3 +99,23 @@ def test_a_continuations_first_word_is_set_apart_from_the_prompts_last():
     assert continued("", "with") == "with"
     ids = tokenizer("cats")["input_ids"]
     assert generation._continuation(ids, 1, tokenizer) == tokenizer.decode(ids).removeprefix(tokenizer.decode(ids[:1]))
+
+
+def test_a_prompt_without_tokens_is_refused_in_one_line(runs):
+    cfg = TokenizerConfig(algorithm="wordpiece", vocab_size=99, min_frequency=1)
+    special = {"eos_token": "<eos>", "pad_token": "<pad>"}
+    ended, endless = (
+        tokenizers.load(cfg, lambda: [["the cat", "a cat"]], special_tokens=tokens)
+        for tokens in (special, {"pad_token": "<pad>"})
+    )
+    for tokenizer in (ended, endless):
+        tokenizer.padding_side = "left"
+        assert generation.encoded(["the cat", "cat"], tokenizer)["attention_mask"].tolist() == [[1, 1], [0, 1]]
+        for prompts in (["the", "\u200b \t"], [" "]):
+            with pytest.raises(
+                InputError, match=r"^prompt: '.*' has no token of this tokenizer; give another prompt$"
+            ):
+                generation.encoded(prompts, tokenizer)
+    assert generation.encoded([""], ended)["input_ids"].tolist() == [[ended.eos_token_id]]
+    with pytest.raises(InputError, match=r"^prompt: empty, and the tokenizer has no token that begins or ends a text"):
+        generation.encoded(["the", ""], endless)

@@ -149,7 +149,7 @@ def writer(loaded: SavedModel) -> Callable[..., Iterator[str]]:
     """A function: prompt and settings -> the text so far, again and again as it grows. Closing it ends the writing."""
     from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer, set_seed
 
-    from hf_llm.generation import check_room, settings
+    from hf_llm.generation import check_room, encoded, settings
 
     class Stopped(StoppingCriteria):
         def __init__(self) -> None:
@@ -170,8 +170,7 @@ def writer(loaded: SavedModel) -> Callable[..., Iterator[str]]:
             wanted |= {"temperature": float(temperature), "top_p": float(top_p)}
         chosen = settings(wanted, model, tokenizer)
         prompt = prompt or ""
-        text = prompt or tokenizer.bos_token or tokenizer.eos_token
-        inputs = tokenizer([text], return_tensors="pt", return_token_type_ids=False).to(model.device)
+        inputs = encoded([prompt], tokenizer).to(model.device)
         check_room(inputs["input_ids"].shape[1], chosen, model)
         streamer: Any = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
         stop = Stopped()

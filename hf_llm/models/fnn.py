@@ -7,10 +7,11 @@ Probabilistic Language Models*.
 Shapes: B batch, T positions, W window, E embedding size, H hidden size, V vocabulary.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
-from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+from .requirement import TRANSFORMERS  # noqa: F401  before what an older transformers has not
 
+# isort: split
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -22,8 +23,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
+from .keywords import one_cache
 from .sequence import Padding, SequenceConfig, SequencePreTrainedModel
-from .state import CACHE_NAME, one_cache
+from .state import CACHE_NAME
 
 
 @strict
@@ -155,9 +157,10 @@ class FNNModel(FNNPreTrainedModel):
             use_cache = self.config.use_cache and not self.training
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
+        layers: Any = cache.layers if cache is not None else None
         T = inputs_embeds.shape[1]
 
-        state = cache.layers[0].states if cache is not None else ()
+        state = layers[0].states if layers else ()
         x, windows, *new = self.layers[0](self.dropout(inputs_embeds), padding, *state)
         for layer in self.layers[1:]:
             x = layer(x)
@@ -165,14 +168,14 @@ class FNNModel(FNNPreTrainedModel):
             x = x * padding.is_real[:, :, None]
         if self.config.direct_connections:
             x = torch.cat([x, windows], dim=-1)
-        if cache is not None and use_cache:
-            cache.layers[0].advance(tuple(new), num_tokens=T)
-            for other in cache.layers[1:]:  # which have nothing to remember
+        if layers and use_cache:
+            layers[0].advance(tuple(new), num_tokens=T)
+            for other in layers[1:]:  # which have nothing to remember
                 other.advance((), num_tokens=T)
-        return BaseModelOutputWithPast(last_hidden_state=x, **{CACHE_NAME: cache if use_cache else None})
+        return BaseModelOutputWithPast(last_hidden_state=x, **cast(Any, {CACHE_NAME: cache if use_cache else None}))
 
 
-class FNNForCausalLM(CausalLMHead, FNNPreTrainedModel, GenerationMixin):
+class FNNForCausalLM(CausalLMHead, FNNPreTrainedModel, GenerationMixin):  # type: ignore[misc]
     base_class = FNNModel
 
 

@@ -7,10 +7,11 @@ travels with saved weights. B: batch, T: positions, C: channels of the base mode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+from .requirement import TRANSFORMERS  # noqa: F401  before what an older transformers has not
 
+# isort: split
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
@@ -21,9 +22,9 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils import can_return_tuple, logging
 
-from .keywords import OF_THE_LOSS, has_read, is_tracing
+from .keywords import OF_THE_LOSS, has_read, is_tracing, one_cache
 from .sequence import SequencePreTrainedModel, dropout, find_padding
-from .state import CACHE_NAME, one_cache
+from .state import CACHE_NAME
 
 logger = logging.get_logger(__name__)
 
@@ -121,8 +122,9 @@ class CausalLMHead(SequencePreTrainedModel):
         cache: Cache | None = None,
         **kwargs,
     ) -> LanguageModelOutput:
-        """`labels` (B, T) equal `input_ids`, -100 where ignored: the loss shifts them. Logits are (B, T, V). `cache` is
-        `past_key_values` by its name since transformers 5.24.
+        """`labels` (B, T) equal `input_ids`, -100 where ignored: the loss shifts them. Logits are (B, T, V).
+
+        `cache` is `past_key_values`, by its name since transformers 5.24.
 
         In kwargs: `shift_labels` (B, T), labels that are shifted already; `num_items_in_batch`, what the summed loss
         is divided by, in place of the labels that count.
@@ -130,8 +132,9 @@ class CausalLMHead(SequencePreTrainedModel):
         of_the_loss = _taken(kwargs, OF_THE_LOSS)
         if self.training and labels is None and of_the_loss.get("num_items_in_batch") is not None:
             logger.warning_once(
-                f"{type(self).__name__} was trained without labels: a loss made of its logits elsewhere has to compare "
-                "each with the next token, which Trainer's label_smoothing_factor does only for models of transformers"
+                f"{type(self).__name__} was trained without labels: a loss made of its logits elsewhere has to "
+                "compare each with the next token, which Trainer's label_smoothing_factor does only for models of "
+                "transformers"
             )
         outputs = self.model(
             input_ids,
@@ -156,7 +159,7 @@ class CausalLMHead(SequencePreTrainedModel):
             logits=logits,
             hidden_states=outputs.hidden_states,
             penalty=penalty,
-            **{CACHE_NAME: outputs.get(CACHE_NAME)},
+            **cast(Any, {CACHE_NAME: outputs.get(CACHE_NAME)}),
         )
 
 
@@ -314,7 +317,7 @@ def _mask_of(
     """
     given = input_ids if inputs_embeds is None else inputs_embeds
     pad = model.config.pad_token_id
-    if given is None or given.shape[0] == 1 and pad is None:
+    if given is None or (given.shape[0] == 1 and pad is None):
         return None
     if input_ids is None or pad is None:
         if given.shape[0] > 1:

@@ -15,8 +15,8 @@ OF_THE_LOSS = ("num_items_in_batch", "shift_labels", "ignore_index")
 # Known where they do not change the result, refused where they would
 LOOKED_AT = frozenset({"position_ids", "cu_seq_lens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "token_type_ids"})
 PACKED = (
-    "begins another document within a row, and this model reads a row as one document: give each document a row of its "
-    "own, e.g. by DataCollatorWithPadding in place of DataCollatorWithFlattening"
+    "begins another document within a row, and this model reads a row as one document: give each document a row of "
+    "its own, e.g. by DataCollatorWithPadding in place of DataCollatorWithFlattening"
 )
 
 
@@ -28,7 +28,7 @@ def is_tracing() -> bool:
 def refuse_ignored(
     kwargs: dict[str, Any], name: str, x: torch.Tensor, attention_mask: torch.Tensor | None, cache: Cache | None
 ) -> None:
-    """Raises where one of `kwargs` would change what a model called `name` gives for `x` (B, T, …), if it were honoured.
+    """Raises where one of `kwargs`, if it were honoured, would change what a model called `name` gives for `x` (B, T).
 
     Raises:
         TypeError: a keyword that it does not know.
@@ -71,6 +71,13 @@ def _check_positions(
             raise ValueError(f"position_ids {PACKED}")
     elif (positions > torch.arange(T, device=positions.device)).any():
         raise ValueError(f"position_ids begin at {int(positions[real].min())}: {_LOST}")
+
+
+def one_cache(past_key_values: Cache | None, cache: Cache | None) -> Cache | None:
+    """The one that is given, of the two names that transformers has had for it."""
+    if past_key_values is not None and cache is not None:
+        raise ValueError("give cache or past_key_values, which is its name before transformers 5.24, not both")
+    return past_key_values if cache is None else cache
 
 
 def has_read(cache: Cache | None) -> bool:

@@ -6,10 +6,11 @@ Shapes: B batch, T positions, E embedding size, H hidden size (2 H where both di
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
-from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+from .requirement import TRANSFORMERS  # noqa: F401  before what an older transformers has not
 
+# isort: split
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -22,8 +23,9 @@ from transformers.utils.import_utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .heads import CausalLMHead, SequenceClassifierHead, TokenClassifierHead
+from .keywords import one_cache
 from .sequence import Padding, SequenceConfig, SequencePreTrainedModel, dropout, take
-from .state import CACHE_NAME, one_cache
+from .state import CACHE_NAME
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
@@ -223,22 +225,23 @@ class RNNModel(RNNPreTrainedModel):
         use_cache = use_cache and not self.config.bidirectional
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
+        layers: Any = cache.layers if cache is not None else None
         T = inputs_embeds.shape[1]
 
         x = self._dropout(inputs_embeds)  # (B, T, E)
         for index, layer in enumerate(self.layers):
-            state = cache.layers[index].states if cache is not None else ()
+            state = layers[index].states if layers else ()
             y, *new = layer(x, padding, use_cache, *state)
-            if cache is not None and use_cache:
-                cache.layers[index].advance(tuple(new), num_tokens=T)
+            if layers and use_cache:
+                layers[index].advance(tuple(new), num_tokens=T)
             x = self._dropout(y)
         return RNNModelOutput(
             last_hidden_state=x,
             penalty=self._penalty(x, y, padding) if self.training else None,
-            **{CACHE_NAME: cache if use_cache else None},
+            **cast(Any, {CACHE_NAME: cache if use_cache else None}),
         )
 
-    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
         embeddings = super().embed(input_ids)
         if not (self.training and self.config.embedding_dropout):
             return embeddings
@@ -264,7 +267,7 @@ def _mean_square(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     return (x.float().square() * where).sum() / (where.sum() * x.shape[-1]).clamp(min=1)
 
 
-class RNNForCausalLM(CausalLMHead, RNNPreTrainedModel, GenerationMixin):
+class RNNForCausalLM(CausalLMHead, RNNPreTrainedModel, GenerationMixin):  # type: ignore[misc]
     base_class = RNNModel
 
     def __init__(self, config: RNNConfig):

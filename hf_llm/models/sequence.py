@@ -5,8 +5,9 @@ B: batch, T: positions, C: channels. This file travels with saved weights, as do
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from .requirement import TRANSFORMERS  # noqa: F401, I001 (before what an older transformers has not)
+from .requirement import TRANSFORMERS  # noqa: F401  before what an older transformers has not
 
+# isort: split
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -68,7 +69,7 @@ class SequenceConfig(PreTrainedConfig):
 
     @property
     def output_hidden_size(self) -> int:
-        """Channels of a base model's `last_hidden_state`, by the name that transformers' speech encoders have for it."""
+        """Channels of a base model's `last_hidden_state`, by the name that transformers' speech encoders use."""
         return self.hidden_size
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class SequencePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _is_stateful = True
     output_size: int  # channels of a base model's `last_hidden_state`
+    embed_tokens: nn.Embedding  # a base model's
 
     def checked(self, cache: Cache | None) -> Cache | None:
         """The cache, if it can hold this model's state."""
@@ -117,16 +119,16 @@ class SequencePreTrainedModel(PreTrainedModel):
         padding = find_padding(attention_mask, B, T)
         check_state(given, attention_mask, cache)
         refuse_ignored(kwargs, type(self).__name__, given, attention_mask, cache)
-        return (self.embed(input_ids) if inputs_embeds is None else inputs_embeds), padding
+        return (self.embed(given) if inputs_embeds is None else inputs_embeds), padding
 
-    def embed(self, input_ids: torch.LongTensor | None) -> torch.Tensor:
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
         return self.embed_tokens(input_ids)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Weights that keep variance, as these models have no norm that would mend it: embeddings of length one,
         products of variance one, and recurrent ones orthogonal (Glorot and Bengio 2010; Saxe et al. 2014). With
-        `config.initializer_range`, all of them normal with that standard deviation, as transformers' models have it."""
+        `config.initializer_range`, all weights are normal with that standard deviation, as in BERT and GPT-2."""
         std = self.config.initializer_range
         if isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=module.embedding_dim**-0.5 if std is None else std)

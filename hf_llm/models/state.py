@@ -1,8 +1,8 @@
 """What goes from call to call: the state of a recurrent or windowed model, in transformers' own cache.
 
 `DynamicCache(config=model.config)`, which is also what `generate` makes, holds a `StateLayer` per layer of the model.
-transformers' LinearAttentionLayer cannot hold such a state: a cache of nothing else has no length, which `generate` asks
-for before 5.24 and for a prompt in chunks after, and its rows cannot be repeated or selected.
+transformers' LinearAttentionLayer cannot hold such a state: a cache of nothing else has no length, which `generate`
+asks for before 5.24, and after for a prompt in chunks; its rows cannot be repeated or selected.
 This file travels with saved weights.
 """
 
@@ -14,7 +14,9 @@ from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, Cache, CacheLaye
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 # The name of the state in `generate`, in a forward's arguments and in its outputs. Before 5.24: past_key_values
-CACHE_NAME = next(field.name for field in fields(BaseModelOutputWithPast) if field.name in ("cache", "past_key_values"))
+CACHE_NAME = next(
+    field.name for field in fields(BaseModelOutputWithPast) if field.name in ("cache", "past_key_values")
+)
 
 
 class StateLayer(CacheLayerMixin):
@@ -83,13 +85,6 @@ def holds_state(cache: Any, layers: int | None = None) -> bool:
     """Whether `cache` is made for a model of this kind, of so many layers."""
     found = getattr(cache, "layers", ())
     return bool(found) and all(isinstance(layer, StateLayer) for layer in found) and layers in (None, len(found))
-
-
-def one_cache(past_key_values: Cache | None, cache: Cache | None) -> Cache | None:
-    """The one that is given, of the two names that transformers has had for it."""
-    if past_key_values is not None and cache is not None:
-        raise ValueError("give cache or past_key_values, which is its name before transformers 5.24, not both")
-    return past_key_values if cache is None else cache
 
 
 def detach(cache: Cache) -> Cache:

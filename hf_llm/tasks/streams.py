@@ -8,7 +8,7 @@ al. 2014; `batchify` and `repackage_hidden` of pytorch/examples' word_language_m
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
@@ -108,7 +108,7 @@ class CarriedState:
         tensors = {
             f"{index}.{number}": state.contiguous()
             for index, layer in enumerate(self.cache.layers)
-            for number, state in enumerate(layer.states)
+            for number, state in enumerate(cast(StateLayer, layer).states)
         }
         numbers = {
             "position": self.position,
@@ -129,12 +129,12 @@ class CarriedState:
             if any(metadata[name] != value for name, value in self.layout.items()):
                 return
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        cache = Cache(layers=[StateLayer() for _ in range(int(metadata["layers"]))])
-        for index, layer in enumerate(cache.layers):
+        layers = [StateLayer() for _ in range(int(metadata["layers"]))]
+        for index, layer in enumerate(layers):
             count = sum(name.startswith(f"{index}.") for name in tensors)
             states = tuple(tensors[f"{index}.{number}"] for number in range(count))
             layer.advance(states, num_tokens=int(metadata["seen_tokens"]))
-        self.cache, self.position = cache, int(metadata["position"])
+        self.cache, self.position = Cache(layers=list(layers)), int(metadata["position"])
 
 
 def check_state(model: PreTrainedModel) -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from toy_models import CONFIGS, HEADS, B, T, built, changed, either_model, every_config, every_model, some_ids
 from torch import nn
+from toy_models import CONFIGS, HEADS, B, T, built, changed, either_model, every_config, every_model, some_ids
 from transformers import AutoConfig, AutoModel
 
 from hf_llm.models.fnn import FNNConfig

@@ -123,7 +123,9 @@ def test_every_file_that_travels_asks_for_the_version_first():
     for name in ("rnn", "fnn", "heads", "sequence"):
         lines = (Path(rnn.__file__).parent / f"{name}.py").read_text().splitlines()
         imports = [line for line in lines if line.startswith(("import ", "from "))]
-        first = next(line for line in imports if line.split()[1].split(".")[0] not in ("__future__", "dataclasses", "typing"))
+        first = next(
+            line for line in imports if line.split()[1].split(".")[0] not in ("__future__", "dataclasses", "typing")
+        )
         assert first.startswith("from .requirement import")
     lines = (Path(rnn.__file__).parent / "requirement.py").read_text().splitlines()
     assert [line for line in lines if line.startswith(("import ", "from "))] == [
