@@ -75,6 +75,7 @@ class RNNLayer(GradientCheckpointingLayer):
         )
         self.residual = config.residual and input_size == config.hidden_size * (1 + config.bidirectional)
         self.weight_dropout = config.weight_dropout
+        self.bidirectional = config.bidirectional  # PEFT's wrapper of a cell does not say
 
     def forward(
         self,
@@ -91,7 +92,7 @@ class RNNLayer(GradientCheckpointingLayer):
         if state:  # torch wants (1, B, H), in a tuple only where there is a c too
             past = tuple(s[None] for s in state) if len(state) > 1 else state[0][None]
         front = x if padding is None else padding.to_front(x)
-        if padding is None or x.shape[1] == 1 or not (use_cache or self.cell.bidirectional):
+        if padding is None or x.shape[1] == 1 or not (use_cache or self.bidirectional):
             y, new = self._run(front, past)  # what is read after a row's end changes nothing before it
         elif is_torchdynamo_exporting():
             y, new = self._export(front, padding.lengths, past)

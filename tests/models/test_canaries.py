@@ -1,4 +1,4 @@
-"""What our models take of transformers that its documentation does not promise: a test fails by its name where it goes."""
+"""What our models take of transformers and its documentation does not promise: a test names it where it goes."""
 
 import inspect
 

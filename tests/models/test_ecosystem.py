@@ -213,6 +213,44 @@ def test_lora_trains_and_merges(config, head):
     torch.testing.assert_close(merged(IDS)[0], expected)
 
 
+CELLS = {"target_parameters": ["cell.weight_ih_l0", "cell.weight_hh_l0"], "target_modules": []}
+WORKING = {  # docs/models.md has them
+    "a language model's cells": ("lstm", "language model", CELLS),
+    "a GRU's cells": ("gru", "texts", CELLS),
+    "the cells of one layer": ("tanh", "tokens", {**CELLS, "target_parameters": ["layers.0.cell.weight_hh_l0"]}),
+    "both directions": ("lstm, both ways", "texts", {**CELLS, "target_parameters": ["cell.weight_hh_l0_reverse"]}),
+    "the embeddings": ("lstm", "language model", {"target_modules": ["embed_tokens"]}),
+    "the output layer": ("lstm", "language model", {"target_modules": ["lm_head"]}),
+    "the projection": ("tanh", "language model", {"target_modules": ["projection"]}),
+    "the pooling": ("relu", "texts", {"target_modules": ["attention.0", "attention.2"]}),
+    "a classifier's output layer": ("lstm", "tokens", {"target_modules": ["score"]}),
+}
+
+
+@pytest.mark.parametrize(("name", "head", "targets"), WORKING.values(), ids=WORKING.keys())
+def test_the_peft_targets_that_work_on_an_rnn(name, head, targets):
+    peft = pytest.importorskip("peft", reason="pip install peft")
+    model = built(CONFIGS[name], head)
+    mask = torch.ones(B, T)
+    mask[1, :4] = 0
+    before = model(IDS, attention_mask=mask)[0].detach()
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **targets))
+    adapted.train()(IDS, attention_mask=mask, labels=labels_for(head, IDS)).loss.backward()
+    trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in trained.values())
+    after = adapted.eval()(IDS, attention_mask=mask)[0]
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(adapted.merge_and_unload()(IDS, attention_mask=mask)[0], after)
+
+
+@pytest.mark.parametrize("targets", [["cell"], "all-linear"], ids=str)
+def test_peft_refuses_targets_that_an_rnn_lacks(targets):
+    peft = pytest.importorskip("peft", reason="pip install peft")
+    with pytest.raises(ValueError, match=r"is not supported|[Nn]o .* (passed|targeted)"):
+        peft.get_peft_model(built(CONFIGS["lstm"]), peft.LoraConfig(target_modules=targets, task_type="CAUSAL_LM"))
+
+
 @either_model
 def test_trainable_lora_is_found_by_itself(config):
     peft = pytest.importorskip("peft", reason="pip install peft")
