@@ -8,9 +8,22 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-# transformers' Trainer, `generate`, collators and older remote code pass these, and no number here depends on them:
-# num_items_in_batch (of a call without labels), the longest document of a packed batch, positions in a static cache
-HARMLESS = frozenset({"return_dict", "num_items_in_batch", "max_length_q", "max_length_k", "cache_position"})
+# transformers' Trainer, tokenizers, `generate`, collators and older remote code pass these, and no number of any model
+# depends on them
+HARMLESS = frozenset(
+    {
+        "return_dict",
+        "num_items_in_batch",  # of a call without labels
+        "tokenizer",  # of `generate`, to which it hands on all that it was given
+        "assistant_tokenizer",
+        "cache_position",  # in a static cache
+        "max_length_q",  # the longest document of a packed batch
+        "max_length_k",
+        "length",  # of a tokenizer
+        "special_tokens_mask",
+        "offset_mapping",
+    }
+)
 OF_THE_LOSS = ("num_items_in_batch", "shift_labels", "ignore_index")
 # Known where they do not change the result, refused where they would
 LOOKED_AT = frozenset({"position_ids", "cu_seq_lens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "token_type_ids"})

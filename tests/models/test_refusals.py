@@ -15,6 +15,7 @@ from toy_models import (
     every_model,
     padded,
     some_ids,
+    word_tokenizer,
 )
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DataCollatorWithFlattening
 
@@ -154,10 +155,17 @@ def test_keywords_that_change_nothing_are_let_through(config, head):
         "output_router_logits": False,
         "is_causal": True,
         "max_length_q": T,
+        "tokenizer": object(),
+        "special_tokens_mask": torch.zeros_like(IDS),
         "return_dict": True,
         "head_mask": None,
     }
     assert torch.equal(model(IDS, **harmless)[0], model(IDS)[0])
+    if head == "language model":  # what `generate` hands on
+        tokenizer = word_tokenizer(29, eos_token="<|endoftext|>", pad_token="<|pad|>")
+        given = {"tokenizer": tokenizer, "return_dict_in_generate": True}
+        given |= {"output_hidden_states": True, "output_scores": True, "output_logits": True}
+        assert torch.equal(model.generate(IDS, **given, **GREEDY).sequences, model.generate(IDS, **GREEDY))
 
 
 # Padding that no mask tells of
