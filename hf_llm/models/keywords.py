@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # transformers' Trainer, tokenizers, `generate`, collators and older remote code pass these, and no number of any model
 # depends on them
@@ -45,7 +48,7 @@ def refuse_ignored(
 
     Raises:
         TypeError: a keyword that it does not know.
-        ValueError: packed rows, segments, or positions that follow others which it has not read.
+        ValueError: packed rows, or positions that follow others which it has not read.
     """
     given = {key: value for key, value in kwargs.items() if value is not None}
     for key, value in given.items():
@@ -59,8 +62,8 @@ def refuse_ignored(
         raise ValueError(f"cu_seq_lens {PACKED}")
     if is_tracing():
         return
-    if "token_type_ids" in given and given["token_type_ids"].any():
-        raise ValueError(f"token_type_ids: {name} has no embedding of segments; leave them out")
+    if "token_type_ids" in given and given["token_type_ids"].any():  # tokenizers give them with every pair of texts
+        logger.warning_once(f"{name} has no embedding of segments: the separators alone tell it of token_type_ids")
     if "seq_idx" in given and (given["seq_idx"] != given["seq_idx"][:, :1]).any():
         raise ValueError(f"seq_idx {PACKED}")
     if "position_ids" in given:

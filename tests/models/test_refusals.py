@@ -19,6 +19,7 @@ from toy_models import (
 )
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DataCollatorWithFlattening
 
+from hf_llm.models import heads, keywords
 from hf_llm.models.sequence import find_padding
 from hf_llm.models.state import CACHE_NAME
 
@@ -134,9 +135,6 @@ def test_a_keyword_that_is_not_honoured_is_refused(config, head):
     for keyword in ("inputs", "head_mask", "encoder_hidden_states", "position_id", "memory"):
         call = lambda keyword=keyword: model(IDS, **{keyword: torch.ones(1)})  # noqa: E731
         assert f"takes no {keyword}" in raised(TypeError, call)
-    segments = torch.zeros(B, T, dtype=torch.long)
-    segments[0, 3:] = 1
-    assert "no embedding of segments" in raised(ValueError, lambda: model(IDS, token_type_ids=segments))
     assert "is_causal=False" in raised(ValueError, lambda: model(IDS, is_causal=False))
     if head == "language model":
         with pytest.raises(ValueError, match="not used by the model"):
@@ -168,6 +166,18 @@ def test_keywords_that_change_nothing_are_let_through(config, head):
         assert torch.equal(model.generate(IDS, **given, **GREEDY).sequences, model.generate(IDS, **GREEDY))
 
 
+@either_model
+def test_segments_that_a_tokenizer_tells_of_are_warned_of(config, caplog):
+    """As hf_llm trains these models without them, a pipeline that gives them gets the same result."""
+    keywords.logger.warning_once.cache_clear()
+    model, segments = built(config, "texts", pad_token_id=PAD), torch.zeros(B, T, dtype=torch.long)
+    model(IDS, token_type_ids=segments)
+    assert "segments" not in caplog.text
+    segments[0, 3:] = 1
+    assert torch.equal(model(IDS, token_type_ids=segments).logits, model(IDS).logits)
+    assert "has no embedding of segments" in caplog.text
+
+
 # Padding that no mask tells of
 
 
@@ -191,8 +201,6 @@ def test_a_classifier_without_a_mask_finds_padding_by_its_token(config, layout, 
 def test_a_classifier_that_cannot_find_padding_warns(head, how, caplog):
     model = built(CONFIGS["lstm"], head, pad_token_id=PAD if how == "embeddings" else None)
     given = {"input_ids": IDS} if how == "no pad token" else {"inputs_embeds": model.get_input_embeddings()(IDS)}
-    from hf_llm.models import heads
-
     heads.logger.warning_once.cache_clear()
     alone = {name: value[:1] for name, value in given.items()}
     model(**alone)
