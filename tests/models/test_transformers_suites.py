@@ -28,7 +28,7 @@ from tests.test_configuration_common import ConfigTester  # noqa: E402
 pytestmark = pytest.mark.slow
 
 # From these lists of class names the suites tell which labels a model takes.
-for name, prefix in (("rnn", "RNN"), ("fnn", "FNN")):
+for name, prefix in (("hf_llm_rnn", "RNN"), ("hf_llm_fnn", "FNN")):
     modeling_auto.MODEL_MAPPING_NAMES[name] = f"{prefix}Model"
     modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name] = f"{prefix}ForCausalLM"
     modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[name] = f"{prefix}ForSequenceClassification"
