@@ -150,8 +150,11 @@ def model_fields(arch: str) -> dict[str, str] | None:
 
 
 def _config_family(arch: str) -> list[ast.ClassDef] | None:
-    """The config class of `arch`, after its bases below PreTrainedConfig; None where its source does not tell."""
-    name = arch.replace("-", "_")
+    """The config class of `arch`, after its bases below PreTrainedConfig; None where its source does not tell.
+
+    One of ours may be called by its model type, too.
+    """
+    name = arch.replace("-", "_").removeprefix("hf_llm_")
     folder = transformers_folder() / "models" / name
     for source in (PACKAGE / "models" / f"{name}.py", folder / f"configuration_{name}.py"):
         cls = _config_class(source, arch) if source.is_file() else None

@@ -76,7 +76,8 @@ def test_an_old_folders_own_code_gives_the_same(folder, auto, model_class, tmp_p
 def test_the_words_of_our_yamls_mean_our_models():
     for word, config_class in (("rnn", RNNConfig), ("fnn", FNNConfig)):
         assert word in declared.architectures()
-        assert "hidden_size" in declared.model_fields(word)
+        assert declared.model_fields(word) == declared.model_fields(f"hf_llm_{word}")
+        assert declared.model_default(f"hf_llm_{word}", "hidden_size") == config_class().hidden_size
         assert model_type_of(word) == config_class.model_type == f"hf_llm_{word}"
         assert CONFIG_MAPPING[word] is CONFIG_MAPPING[f"hf_llm_{word}"] is config_class
         assert type(AutoConfig.for_model(word)) is config_class
