@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_llm import console, runs
+from hf_llm import console, libraries, runs
 from hf_llm.config import CardConfig, InputError, PullConfig, PushConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def push(cfg: PushConfig) -> Pushed:
         InputError: no such finished run, a file that should not go out, or the Hub refuses; the run is left intact.
     """
     console.set_up()
+    libraries.warn_of_untested()
     folder = runs.find(cfg)
     _check_finished(folder)
     assert cfg.repo is not None
@@ -119,6 +120,7 @@ def pull(cfg: PullConfig) -> Path:
         InputError: there is no such repository, it holds no run, or the run's name is taken.
     """
     console.set_up()
+    libraries.warn_of_untested()
     from hf_llm.hub import pull as hub
 
     assert cfg.repo is not None
