@@ -6,10 +6,12 @@ and expects, correct our code, and record what it has now (on a second line, whi
 """
 
 import ast
+import dataclasses
 import functools
 import importlib
 import inspect
 import pkgutil
+import re
 
 import pytest
 from conftest import ROOT
@@ -114,3 +116,17 @@ def test_what_we_rely_on_upstream_is_as_recorded(name):
 
 def test_all_that_we_rely_on_upstream_is_recorded():
     assert sorted(line for line in relied_on() if line.partition("(")[0] not in NAMES) == []
+
+
+def test_every_trainer_setting_that_we_advise_is_one_of_the_installed_transformers():
+    from transformers import TrainingArguments
+
+    fields = {field.name for field in dataclasses.fields(TrainingArguments)}
+    texts = [path for folder in ("hf_llm", "conf", "docs", "notebooks") for path in (ROOT / folder).rglob("*.*")]
+    advised = {}
+    for path in [*texts, *ROOT.glob("*.md")]:
+        if path.suffix in (".py", ".yaml", ".md", ".ipynb"):
+            for name in re.findall(r"\btrainer\.([a-z_0-9]+)=", path.read_text(encoding="utf-8")):
+                advised[name] = path.name
+    assert len(advised) > 20
+    assert {name: where for name, where in advised.items() if name not in fields} == {}

@@ -30,6 +30,7 @@ TAKEN = (
     *("label_smoothing_factor", "neftune_noise_alpha", "average_tokens_across_devices", "train_sampling_strategy"),
     *("dataloader_drop_last", "bf16", "fp16", "tf32", "bf16_full_eval", "fp16_full_eval", "full_determinism"),
     *("gradient_checkpointing", "gradient_checkpointing_kwargs", "use_cpu", "auto_find_batch_size"),
+    *("activation_checkpointing", "activation_checkpointing_kwargs"),  # transformers' names from 5.23 on
     *("eval_strategy", "eval_steps", "eval_on_start", "eval_delay", "load_best_model_at_end", "save_strategy"),
     *("save_steps", "metric_for_best_model", "greater_is_better", "logging_strategy", "logging_steps"),
     *("logging_first_step", "disable_tqdm", "predict_with_generate", "length_column_name", "prediction_loss_only"),

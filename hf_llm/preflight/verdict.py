@@ -60,7 +60,7 @@ def refuse(found: Findings, args: TrainingArguments) -> None:
 
 def doubts(found: Findings, args: TrainingArguments) -> list[str]:
     """One line for each thing that may be a mistake."""
-    return [*_of_rows(found), *_of_labels(found), *_of_steps(found, args), *_of_rate(found), *_of_room(found)]
+    return [*_of_rows(found), *_of_labels(found), *_of_steps(found, args), *_of_rate(found), *_of_room(found, args)]
 
 
 def _of_rows(found: Findings) -> list[str]:
@@ -132,13 +132,15 @@ def _of_rate(found: Findings) -> list[str]:
     ]
 
 
-def _of_room(found: Findings) -> list[str]:
+def _of_room(found: Findings, args: TrainingArguments) -> list[str]:
     memory, disk, lines = found.memory, found.disk, []
+    # transformers 5.23 renamed it
+    checkpointing = "activation" if hasattr(args, "activation_checkpointing") else "gradient"
     if memory.total > MUCH_MEMORY * memory.available:
         lines.append(
             f"memory: about {bytes_as_text(memory.total)} of {bytes_as_text(memory.available)} on {memory.device}; "
             "lower trainer.per_device_train_batch_size (and raise trainer.gradient_accumulation_steps), or set "
-            "trainer.activation_checkpointing=true"
+            f"trainer.{checkpointing}_checkpointing=true"
         )
     if disk.needed is not None and disk.needed > disk.free:
         lines.append(

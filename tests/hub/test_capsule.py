@@ -1,6 +1,7 @@
 """A capsule from a stranger is data: hostile ones are refused in one line, and nothing is run, read or written."""
 
 import builtins
+import dataclasses
 import json
 import os
 import socket
@@ -84,6 +85,16 @@ HOSTILE = {
     "text alone": "run\n",
     "groups that are texts": "run: a\ndata: x\nmodel: y\ntask: z\ntrainer: w\n",
 }
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_less_memory_for_more_time_is_taken_by_the_name_that_transformers_has_for_it(name, tmp_path):
+    from transformers import TrainingArguments
+
+    if name not in {field.name for field in dataclasses.fields(TrainingArguments)}:
+        pytest.skip(f"{name}: not in this release")
+    (tmp_path / "config.yaml").write_text(changed(f"trainer.{name}", True))
+    assert capsule.read(tmp_path / "config.yaml", local_files=False, given={}).trainer[name] is True
 
 
 @pytest.fixture

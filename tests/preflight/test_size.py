@@ -1,5 +1,7 @@
 """Parameters, memory and disk, against a model that is built, an optimizer that has stepped, and files on the disk."""
 
+import dataclasses
+
 import pytest
 import torch
 from toys import classifier, language_model
@@ -68,7 +70,10 @@ def test_what_autograd_keeps_is_what_it_keeps_of_a_true_model():
 
     assert bytes_kept() == true
     assert bytes_kept(bf16=True) < 0.9 * true
-    assert bytes_kept(activation_checkpointing=True) < 0.3 * true
+    named = {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert bytes_kept(gradient_checkpointing=True) < 0.3 * true
+    if "activation_checkpointing" in named:  # from transformers 5.23 on
+        assert bytes_kept(activation_checkpointing=True) < 0.3 * true
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "sgd momentum", "adafactor", "rmsprop"])
