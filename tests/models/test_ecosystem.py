@@ -281,9 +281,15 @@ def test_an_automatic_device_map_keeps_a_layer_whole(name, tmp_path):
     spread = set()
     for room in range(total // 8, total, total // 8):  # its end falls into each layer
         options = {"device_map": "auto", "max_memory": {"cpu": room, "disk": 10**9}}
-        again = AutoModelForSequenceClassification.from_pretrained(
-            tmp_path, offload_folder=tmp_path / "disk", **options
-        )
+        try:
+            again = AutoModelForSequenceClassification.from_pretrained(
+                tmp_path, offload_folder=tmp_path / "disk", **options
+            )
+        except ValueError as error:  # accelerate before 1.15, where no layer fits into the memory
+            if "offload the whole model" not in str(error):
+                raise
+            spread.add("disk")
+            continue
         torch.testing.assert_close(again(IDS).logits, model(IDS).logits)
         places = getattr(again, "hf_device_map", {"": "cpu"})
         assert all(name.count(".") <= 2 for name in places)  # model.layers.0, never model.layers.0.cell

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy_models import PAD, T, built, either_model, every_config, every_language_model, padded, some_ids
 
-pytest.importorskip("transformers.exporters", reason="this version of transformers has no exporters")
+pytest.importorskip("transformers.exporters.runners", reason="before transformers 5.23 no graph can be called")
 from transformers import DynamicCache
 from transformers.exporters.base import ExportedModel
 from transformers.exporters.configs import DynamoConfig
@@ -68,7 +68,8 @@ def test_exported_steps_of_generation_go_on_from_each_others_state(config):
 def test_an_exported_model_is_saved_and_read_again(config, tmp_path):
     model = built(config)
     exported(model, DynamoExporter(), DYNAMIC).save_pretrained(tmp_path)
-    assert_gives_the_same(ExportedModel.from_pretrained(tmp_path), model, batch(2, T, 7, layout="both"))
+    again = ExportedModel.from_pretrained(tmp_path, trust_remote_code=True)  # from 5.24 on the graphs need it
+    assert_gives_the_same(again, model, batch(2, T, 7, layout="both"))
 
 
 @either_model
