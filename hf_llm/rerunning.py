@@ -49,6 +49,8 @@ def rerun(cfg: RerunConfig) -> Rerun:
     before = capsule.record(folder / runs.ENVIRONMENT)
     settings.run = cfg.name or f"{(cfg.run or '').rstrip('/').rpartition('/')[2]}-rerun"
     settings.runs_dir, settings.offline = cfg.runs_dir, cfg.offline
+    if {"num_train_epochs", "max_steps"} & cfg.trainer.keys():
+        settings.least_steps = None
     differences = _differences(before)
     for line in differences:
         logger.info("not as then: %s", line)

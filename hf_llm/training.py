@@ -112,7 +112,7 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
 
     from hf_llm import data, learnt, models, preflight, report, tasks
     from hf_llm import tokenizer as tokenizers
-    from hf_llm.preflight import unused
+    from hf_llm.preflight import schedule, unused
     from hf_llm.tasks.arguments import complaints_as_input_errors
     from hf_llm.tasks.base import held_out_in_memory, texts_of
 
@@ -143,6 +143,8 @@ def _train(cfg: TrainConfig, folder: Path) -> Run:
             raise InputError("no validation split to find the best model on: give data.files.validation")
         logger.info("no validation split: nothing is measured while training")
         args.eval_strategy = IntervalStrategy.NO
+    if cfg.least_steps and hasattr(splits["train"], "__len__"):
+        schedule.lengthen(args, cfg.least_steps, len(splits["train"]))
     labels = task.labels(raw)
     task.check_best_metric(args, labels)
     if cfg.preflight != "off" and runs.is_main_process():

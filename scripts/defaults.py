@@ -164,6 +164,7 @@ def peer(given: list[str]) -> None:
 
     from hf_llm import compose, data, models, runs, tasks
     from hf_llm import tokenizer as tokenizers
+    from hf_llm.preflight import schedule
     from hf_llm.tasks.base import texts_of
 
     cfg = compose(*given)
@@ -176,6 +177,8 @@ def peer(given: list[str]) -> None:
     rows = data.load(cfg.data, task.columns, seed=args.seed, sample_by=task.sample_by)
     tokenizer = tokenizers.load(cfg.tokenizer, texts_of(rows), special_tokens=task.special_tokens)
     splits = task.encode(rows, tokenizer)
+    if cfg.least_steps:
+        schedule.lengthen(args, cfg.least_steps, len(splits["train"]))
     model = models.build(
         cfg.model,
         auto_model=task.auto_model,

@@ -44,6 +44,7 @@ class Usual(NamedTuple):
     kind: str  # the file of conf/defaults
     width: int | None
     depth: int | None
+    least_steps: int | None  # for few rows: so many, with as many epochs as that takes
 
     @property
     def described(self) -> str:
@@ -54,7 +55,10 @@ class Usual(NamedTuple):
 
 def resolve(cfg: TrainConfig) -> None:
     """Lay the usual settings under those that `cfg.trainer` has."""
-    cfg.trainer = {**usual(cfg).settings, **cfg.trainer}
+    found = usual(cfg)
+    if not {"num_train_epochs", "max_steps"} & cfg.trainer.keys():
+        cfg.least_steps = cfg.least_steps or found.least_steps
+    cfg.trainer = {**found.settings, **cfg.trainer}
 
 
 def usual(cfg: TrainConfig) -> Usual:
@@ -64,12 +68,13 @@ def usual(cfg: TrainConfig) -> Usual:
     leads from the models that the files were measured on to the rates that papers give for others.
     """
     if cfg.format == 1:
-        return Usual(dict(_read("format_1")["settings"]), "format_1", None, None)
+        return Usual(dict(_read("format_1")["settings"]), "format_1", None, None, None)
     config = _checkpoint_config(cfg) if cfg.model.pretrained else cfg.model.config
     model_type = str(config.get("model_type") if cfg.model.pretrained else cfg.model.arch)
     kind = _kind(model_type, config, cfg)
     defaults = _read(kind)
-    settings = dict(defaults[declared.task_attribute(cfg.task["name"], "unit") or "rows"])
+    unit = declared.task_attribute(cfg.task["name"], "unit") or "rows"
+    settings = dict(defaults[unit])
     settings.update(defaults.get(cfg.task["name"], {}))
     width, depth = (_size(names, config, model_type) for names in (WIDTH, DEPTH))
     if width and depth:
@@ -77,7 +82,7 @@ def usual(cfg: TrainConfig) -> Usual:
         ratio = reference["hidden_size"] * reference["num_hidden_layers"] / (width * depth)
         scale = min(MOST_RATIO, max(LEAST_RATIO, ratio)) ** defaults["scaling"]
         settings["learning_rate"] = float(f"{settings['learning_rate'] * scale:.1e}")
-    return Usual(settings, kind, width, depth)
+    return Usual(settings, kind, width, depth, defaults["least_steps"] if unit == "rows" else None)
 
 
 def _kind(model_type: str, config: Mapping[str, Any], cfg: TrainConfig) -> str:

@@ -90,6 +90,7 @@ RANGES = {
     "data.validation_fraction": SHARE_BELOW_1,
     "early_stopping_patience": COUNT,
     "format": Range(1, FORMAT),
+    "least_steps": COUNT,
     "launcher.cpus_per_task": COUNT,
     "launcher.gpus_per_node": FROM_0,
     "launcher.machine_rank": FROM_0,

@@ -125,6 +125,9 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     task: dict[str, Any] = field(default_factory=dict)  # name, and the options that the task's class declares
     trainer: dict[str, Any] = field(default_factory=dict)  # transformers.TrainingArguments, field by field
+    least_steps: int | None = (
+        None  # epochs that nobody gave are raised, to 20 at most, until they come to so many steps
+    )
     nonfinite_loss: Literal["stop", "skip"] = "stop"  # what a step does whose loss or gradient is NaN or infinite
     early_stopping_patience: int | None = None  # stop after so many evaluations without a better metric_for_best_model
     preflight: Literal["on", "only", "off"] = "on"  # say what is to be trained on what before; only: and stop there

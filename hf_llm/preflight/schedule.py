@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+MOST_EPOCHS = 20  # that few rows are gone through unasked
 
 
 @dataclass
@@ -68,6 +73,17 @@ def of(args: TrainingArguments, rows: int | None, tokens_per_row: float, carries
     tokens = devices * args.per_device_train_batch_size * accumulation * tokens_per_row
     warmup = args.get_warmup_steps(steps or 0)
     return Schedule(devices, args.per_device_train_batch_size, accumulation, tokens, per_epoch, steps, warmup)
+
+
+def lengthen(args: TrainingArguments, least_steps: int, rows: int | None) -> None:
+    """Raise `args.num_train_epochs`, which nobody gave, to `least_steps` steps on `rows` rows, or to MOST_EPOCHS."""
+    given, per_epoch = args.num_train_epochs, of(args, rows, 0).steps_per_epoch
+    epochs = min(MOST_EPOCHS, math.ceil(least_steps / per_epoch)) if per_epoch else 0
+    if epochs > given:
+        args.num_train_epochs = float(epochs)
+        logger.info(
+            "few rows: %d epochs in place of %g (trainer.num_train_epochs=%g for no more)", epochs, given, given
+        )
 
 
 def _batches(rows: int, size: int, processes: int, args: TrainingArguments) -> int:

@@ -11,8 +11,9 @@ import yaml
 from conftest import ROOT
 from hub_server import HubServer
 
-from hf_llm import compose, train
+from hf_llm import compose, tasks, train
 from hf_llm.config import TrainConfig, check, defaults
+from hf_llm.preflight import schedule
 
 FILES = sorted((ROOT / "conf" / "defaults").glob("*.yaml"))
 TEXTS = ["data.files.train=train.csv", "task=text_classification"]
@@ -76,7 +77,9 @@ def test_a_checkpoint_that_cannot_be_read_composes_all_the_same(tmp_path):
 def test_every_file_holds_settings_of_training_arguments(path):
     content = yaml.safe_load(path.read_text())
     assert path.stem in defaults.IN_WORDS
-    sections = {name: values for name, values in content.items() if name not in ("reference", "scaling")}
+    sections = {
+        name: values for name, values in content.items() if name not in ("reference", "scaling", "least_steps")
+    }
     assert sections
     for values in sections.values():
         composed = {"model": {"arch": "gpt2"}, "task": {"name": "causal_lm"}, "trainer": dict(values)}
@@ -164,3 +167,29 @@ def test_config_yaml_and_preflight_have_the_settings(tmp_path):
         f"trainer.learning_rate=0.5 is high: for an encoder from scratch of 2 layers of 32 {usual:g} is usual" in text
     )
     assert f"0.5, cosine; beside {usual:g}, the usual one for an encoder from scratch of 2 layers of 32" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "epochs"),
+    [(96, [], 20), (1600, [], 20), (3200, [], 10), (90000, [], 5), (96, ["trainer.num_train_epochs=2"], 2)],
+)
+def test_few_rows_are_gone_through_more_often_unless_the_epochs_are_given(rows, given, epochs, tmp_path):
+    cfg = compose("model=bert", *TEXTS, "trainer.use_cpu=true", *given)
+    args = tasks.get(cfg.task).arguments(cfg.trainer, tmp_path)
+    if cfg.least_steps:
+        schedule.lengthen(args, cfg.least_steps, rows)
+    assert args.num_train_epochs == epochs
+
+
+def test_steps_that_are_given_are_all(tmp_path):
+    assert compose("model=bert", *TEXTS, "trainer.max_steps=4").least_steps is None
+    assert compose("model=gpt2").least_steps is None  # blocks
+
+
+def test_a_run_of_few_rows_takes_its_epochs_and_resumes_as_the_same(tmp_path):
+    sizes = ["model.config.hidden_size=8", "model.config.embedding_size=8", "trainer.disable_tqdm=true"]
+    files = [f"data.files.train={toys.write_csv(tmp_path, rows=40)}", f"runs_dir={tmp_path}", "tokenizer=word"]
+    options = ["model=fnn", *files, *sizes, "task=text_classification", "trainer.use_cpu=true", "run=few"]
+    run = train(compose(*options))
+    assert run.trainer.state.num_train_epochs == 20
+    assert train(compose(*options)).trainer is None  # complete
