@@ -46,8 +46,10 @@ def test_only_what_a_user_of_the_model_needs_goes_out(run):
         "config.json",
         "generation_config.json",
         "heads.py",
+        "keywords.py",
         "loss_curve.png",
         "model.safetensors",
+        "requirement.py",
         "requirements.txt",
         "rnn.py",
         "run/config.yaml",
@@ -55,6 +57,7 @@ def test_only_what_a_user_of_the_model_needs_goes_out(run):
         "run/metrics.json",
         "run/pushed.json",
         "sequence.py",
+        "state.py",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
