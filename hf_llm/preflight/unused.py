@@ -100,7 +100,7 @@ def _trainer(given: dict[str, Any], args: TrainingArguments, task: Task) -> Iter
     if not args.gradient_checkpointing:
         for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
             if given.get(name):
-                yield f"trainer.{name}: set trainer.activation_checkpointing=true"
+                yield f"trainer.{name}: set trainer.{name.removesuffix('_kwargs')}=true"
     if task.unit == "blocks" and args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
         yield f"trainer.train_sampling_strategy={args.train_sampling_strategy}: all blocks have one length"
 

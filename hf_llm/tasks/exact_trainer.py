@@ -42,8 +42,9 @@ class ExactTrainer(FiniteTrainer):
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, *, fused: bool = True, **kwargs: Any):
         if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+            name = "activation" if hasattr(args, "activation_checkpointing") else "gradient"  # before 5.23
             raise InputError(
-                f"trainer.activation_checkpointing=true: a {model.config.model_type} cannot do it; "
+                f"trainer.{name}_checkpointing=true: a {model.config.model_type} cannot do it; "
                 "leave it out, or lower trainer.per_device_train_batch_size"
             )
         super().__init__(model, args, **kwargs)
