@@ -16,7 +16,8 @@ configs:
   data_files: [{split: train, path: train.FORMAT}, {split: test, path: test.FORMAT}]
 ---
 """
-ROWS = {"train": [("red cat", "colour"), ("one dog", "thing")] * 20, "test": [("blue cat", "colour")] * 5}
+TRAIN = [pair for i in range(20) for pair in ((f"red cat {i}", "colour"), (f"one dog {i}", "thing"))]
+ROWS = {"train": TRAIN, "test": [("blue cat", "colour")] * 5}
 
 
 def files(form, rows):
